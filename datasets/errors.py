@@ -1,0 +1,7 @@
+"""The error of this room."""
+
+from __future__ import annotations
+
+
+class DataError(ValueError):
+    """Data that is not where it should be, or not what it should be: says what was expected where, and what to do."""

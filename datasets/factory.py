@@ -1,0 +1,73 @@
+"""From a data section to the training and validation sets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Optional
+
+from config import ConfigError, DataConfig
+
+from . import arrays, folders
+from .arrays import ArrayImages
+from .errors import DataError
+from .folders import FolderImages
+from .images import ImageSet
+
+
+@dataclass(frozen=True)
+class ImageSets:
+    """What to train on, and what to validate on."""
+
+    training: ImageSet
+    validation: ImageSet
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.training.classes)
+
+
+def build_image_sets(config: DataConfig, seed: int, validation_size: Optional[int] = None) -> ImageSets:
+    """Training images at `image_size` and validation images at `validation_size`.
+
+    Raises:
+        DataError: the data is not where it should be.
+        ConfigError: the preprocessing does not fit the data set.
+    """
+    validation_size = validation_size or config.validation_image_size or config.image_size
+    if config.dataset in ("imagenet", "folder"):
+        return _from_folders(config, seed, validation_size)
+    if config.preprocessing == "standard":
+        raise ConfigError(f"preprocessing 'standard' crops photographs; data set {config.dataset!r} takes none, shift or shift-flip")
+    if config.bounding_boxes:
+        raise ConfigError(f"bounding_boxes has no meaning for data set {config.dataset!r}: it belongs to imagenet and folder")
+    return _from_arrays(config, seed, validation_size)
+
+
+def _from_arrays(config: DataConfig, seed: int, validation_size: int) -> ImageSets:
+    if config.dataset == "digits":
+        train, validation, classes = arrays.load_digits()
+    elif config.dataset == "cifar10":
+        *train, classes = arrays.load_cifar10(config.data_path, is_training=True)
+        *validation, _ = arrays.load_cifar10(config.data_path, is_training=False)
+    elif config.dataset == "fashion-mnist":
+        *train, classes = arrays.load_fashion_mnist(config.data_path, is_training=True)
+        *validation, _ = arrays.load_fashion_mnist(config.data_path, is_training=False)
+    else:
+        *train, classes = arrays.generate_images(config.generated_images, config.image_size, seed)
+        *validation, _ = arrays.generate_images(max(1, config.generated_images // 5), validation_size, seed + 1)
+    return ImageSets(
+        ArrayImages(*train, classes, config.image_size, config.preprocessing, seed),
+        ArrayImages(*validation, classes, validation_size),
+    )
+
+
+def _from_folders(config: DataConfig, seed: int, validation_size: int) -> ImageSets:
+    train, validation, classes = folders.class_folders(config.data_path)
+    if config.dataset == "imagenet" and len(classes) != 1000:
+        raise DataError(f"{train} has {len(classes)} classes, ImageNet has 1000; for other class folders use --dataset folder")
+    boxes = folders.read_bounding_boxes(config.bounding_boxes)
+    return ImageSets(
+        FolderImages(train, config.image_size, True, config.preprocessing, seed, boxes, classes),
+        FolderImages(validation, validation_size, False, "none", seed, {}, classes),
+    )

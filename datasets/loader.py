@@ -1,0 +1,96 @@
+"""Image sets through `poptorch.DataLoader`, with unreadable files counted and named."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Callable, Dict, Iterator, Optional, Set, Tuple
+
+import poptorch
+import torch
+
+from .errors import DataError
+from .images import ImageSet
+from .order import TrainingOrder, ValidationOrder
+
+logger = logging.getLogger(__name__)
+
+MAX_UNREADABLE_SHARE = 0.001  # of the images of a set
+Prepare = Callable[[torch.Tensor], torch.Tensor]
+
+
+class Loader:
+    """Combined batches of a set: images [D*G*R*B, 3, H, W], labels int32 [D*G*R*B], and which images are real.
+
+    `is_real` is False for repeats that only fill up the last call, and for stand-ins of unreadable files.
+    """
+
+    def __init__(self, images: ImageSet, loader: Any, num_calls: Callable[[], int], prepare: Optional[Prepare], is_exact: bool) -> None:
+        self._images = images
+        self._loader = loader
+        self._num_calls = num_calls
+        self._prepare = prepare
+        self._is_exact = is_exact
+        self.unreadable: Set[int] = set()
+        self.classes = images.classes
+
+    def __len__(self) -> int:
+        return self._num_calls()
+
+    def __iter__(self) -> Iterator[Tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+        seen = 0
+        for pixels, labels, failed in self._loader:
+            self._note(failed)
+            is_real = torch.ones(len(labels), dtype=torch.bool)
+            if self._is_exact:
+                is_real = (torch.arange(seen, seen + len(labels)) < len(self._images)) & (failed < 0)
+            seen += len(labels)
+            yield pixels if self._prepare is None else self._prepare(pixels), labels.to(torch.int32), is_real
+
+    def _note(self, failed: torch.Tensor) -> None:
+        """Name files that could not be read; DataError when they are too many."""
+        for index in failed[failed >= 0].tolist():
+            if index not in self.unreadable:
+                self.unreadable.add(index)
+                logger.warning("skipped %s: it cannot be read as an image (%d so far)", self._images.name(index), len(self.unreadable))
+        if len(self.unreadable) > MAX_UNREADABLE_SHARE * len(self._images):
+            names = ", ".join(self._images.name(index) for index in sorted(self.unreadable)[:3])
+            raise DataError(
+                f"{len(self.unreadable)} of {len(self._images)} images cannot be read, more than {MAX_UNREADABLE_SHARE:.1%}: {names}. "
+                "Remove or replace the files"
+            )
+
+
+def build_training_loader(
+    images: ImageSet, options: poptorch.Options, micro_batch_size: int, seed: int, num_workers: int, prepare: Optional[Prepare] = None
+) -> Tuple[Loader, TrainingOrder]:
+    """Loader of training images, and the order that says where its next iteration begins.
+
+    Raises:
+        DataError: fewer images than one call consumes.
+    """
+    per_call = _micro_batches_per_call(options)
+    order = TrainingOrder(len(images), micro_batch_size, per_call, seed)
+    if not order.calls_per_epoch:
+        raise DataError(
+            f"the training set has {len(images)} images, one call consumes {micro_batch_size * per_call}: lower micro_batch_size, "
+            "gradient_accumulation, replicas or device_iterations"
+        )
+    loader = _poptorch_loader(options, images, order, num_workers)
+    return Loader(images, loader, lambda: order.calls_per_epoch - order.first_call, prepare, is_exact=False), order
+
+
+def build_validation_loader(
+    images: ImageSet, options: poptorch.Options, micro_batch_size: int, num_workers: int, prepare: Optional[Prepare] = None
+) -> Loader:
+    """Loader of every validation image, the last incomplete batch included."""
+    order = ValidationOrder(len(images), micro_batch_size, _micro_batches_per_call(options))
+    return Loader(images, _poptorch_loader(options, images, order, num_workers), lambda: order.calls, prepare, is_exact=True)
+
+
+def _micro_batches_per_call(options: poptorch.Options) -> int:
+    return options.device_iterations * options.replication_factor * options.Training.gradient_accumulation
+
+
+def _poptorch_loader(options: poptorch.Options, images: ImageSet, order: Any, num_workers: int) -> poptorch.DataLoader:
+    settings: Dict[str, Any] = dict(num_workers=num_workers, auto_distributed_partitioning=False)
+    return poptorch.DataLoader(options, images, batch_sampler=order, **settings)

@@ -1,0 +1,106 @@
+"""Host-side preprocessing of one image: uint8 in, uint8 [3, size, size] out. Randomness comes from the generator that is handed in."""
+
+from __future__ import annotations
+
+import math
+import random
+from typing import List, Sequence, Tuple
+
+import numpy as np
+import torch
+from PIL import Image
+
+Box = Tuple[float, float, float, float]  # left, top, right, bottom
+
+# TensorFlow's sample_distorted_bounding_box, as the papers use it for training.
+MIN_OBJECT_COVERED = 0.1
+ASPECT_RATIOS = (0.75, 4 / 3)
+AREAS = (0.05, 1.0)
+MAX_ATTEMPTS = 100
+VALIDATION_CROP = 224 / 256  # the centre crop's side / the shorter side it is cut from
+
+
+def random_crop_box(width: int, height: int, objects: Sequence[Box], generator: random.Random) -> Box:
+    """A random crop in pixels that covers enough of an object.
+
+    A crop has an area of 5 % to 100 % of the image, an aspect ratio of 3/4 to 4/3, and covers at least a tenth of some object (of the
+    image, where `objects`, in shares of it, is empty). After 100 attempts it is the whole image.
+    """
+    objects = objects or [(0.0, 0.0, 1.0, 1.0)]
+    for _ in range(MAX_ATTEMPTS):
+        aspect = generator.uniform(*ASPECT_RATIOS)
+        area = generator.uniform(*AREAS) * width * height
+        crop_width = int(round(math.sqrt(area * aspect)))
+        crop_height = int(round(math.sqrt(area / aspect)))
+        if not (0 < crop_width <= width and 0 < crop_height <= height):
+            continue
+        left = generator.randint(0, width - crop_width)
+        top = generator.randint(0, height - crop_height)
+        crop = (left, top, left + crop_width, top + crop_height)
+        if any(_covered(crop, scaled) >= MIN_OBJECT_COVERED for scaled in _scale(objects, width, height)):
+            return crop
+    return (0, 0, width, height)
+
+
+def _scale(objects: Sequence[Box], width: int, height: int) -> List[Box]:
+    return [(left * width, top * height, right * width, bottom * height) for left, top, right, bottom in objects]
+
+
+def _covered(crop: Box, target: Box) -> float:
+    """Share of the target inside the crop."""
+    overlap_width = max(0.0, min(crop[2], target[2]) - max(crop[0], target[0]))
+    overlap_height = max(0.0, min(crop[3], target[3]) - max(crop[1], target[1]))
+    area = (target[2] - target[0]) * (target[3] - target[1])
+    return overlap_width * overlap_height / area if area > 0 else 0.0
+
+
+def crop_and_flip(image: Image.Image, size: int, objects: Sequence[Box], generator: random.Random) -> torch.Tensor:
+    """Random crop resized to size x size, and flipped with probability 1/2: uint8 [3, size, size]."""
+    box = random_crop_box(image.width, image.height, objects, generator)
+    resized = image.resize((size, size), Image.BILINEAR, box=box)
+    return flip(to_tensor(resized), generator)
+
+
+def resize_and_centre_crop(image: Image.Image, size: int) -> torch.Tensor:
+    """Shorter side to size * 256 / 224, then the centre: uint8 [3, size, size]."""
+    shorter = int(size / VALIDATION_CROP)
+    scale = shorter / min(image.width, image.height)
+    resized = image.resize((max(size, round(image.width * scale)), max(size, round(image.height * scale))), Image.BILINEAR)
+    left, top = (resized.width - size) // 2, (resized.height - size) // 2
+    return to_tensor(resized.crop((left, top, left + size, top + size)))
+
+
+def resize(image: Image.Image, size: int) -> torch.Tensor:
+    """The whole image at size x size: uint8 [3, size, size]."""
+    return to_tensor(image.resize((size, size), Image.BILINEAR))
+
+
+def to_tensor(image: Image.Image) -> torch.Tensor:
+    """uint8 [3, H, W]."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+
+
+def shift(image: torch.Tensor, generator: random.Random, share: float = 0.125) -> torch.Tensor:
+    """Shift [3, H, W] by up to `share` of its side in each direction; what comes in repeats the border."""
+    reach = max(1, round(share * image.shape[1]))
+    down, right = generator.randint(0, 2 * reach), generator.randint(0, 2 * reach)
+    padded = torch.nn.functional.pad(image[None].float(), (reach, reach, reach, reach), mode="replicate")[0].to(torch.uint8)
+    return padded[:, down : down + image.shape[1], right : right + image.shape[2]].contiguous()
+
+
+def flip(image: torch.Tensor, generator: random.Random) -> torch.Tensor:
+    """Flip left and right with probability 1/2."""
+    return image.flip(2) if generator.random() < 0.5 else image
+
+
+def augment_array(image: torch.Tensor, preprocessing: str, generator: random.Random) -> torch.Tensor:
+    """Training preprocessing of an image that already has its size: none, shift or shift-flip."""
+    if preprocessing == "none":
+        return image
+    shifted = shift(image, generator)
+    return flip(shifted, generator) if preprocessing == "shift-flip" else shifted
+
+
+def sample_generator(seed: int, epoch: int, index: int) -> random.Random:
+    """Random numbers of one image in one epoch, whichever process loads it."""
+    return random.Random(((seed * 1_000_003 + epoch) * 1_000_003 + index) & 0xFFFFFFFFFFFF)

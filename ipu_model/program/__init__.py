@@ -1,0 +1,1 @@
+"""What ran: facts about a captured program, without torch."""

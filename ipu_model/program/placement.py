@@ -1,0 +1,82 @@
+"""Where the blocks of a model run: pipeline stages, IPUs, and the rules that their numbers must keep."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import List, Tuple
+
+MAX_IPUS_PER_PROCESS = 64  # PopTorch's own limit
+
+
+@dataclass(frozen=True)
+class PlacedBlock:
+    """One block in execution order: its name, its pipeline stage, its IPU within a replica."""
+
+    block_id: str
+    stage: int
+    ipu: int
+
+
+@dataclass(frozen=True)
+class Placement:
+    """The blocks of a captured model in execution order; empty for a model on one IPU."""
+
+    blocks: Tuple[PlacedBlock, ...] = ()
+
+    @property
+    def stage_ipus(self) -> Tuple[int, ...]:
+        """IPU of each pipeline stage: runs of equal IPU in execution order count as one stage."""
+        ipus: List[int] = []
+        for block in self.blocks:
+            if not ipus or ipus[-1] != block.ipu:
+                ipus.append(block.ipu)
+        return tuple(ipus) or (0,)
+
+    @property
+    def num_stages(self) -> int:
+        """Pipeline stages of the forward pass."""
+        return len(self.stage_ipus)
+
+    @property
+    def ipus_per_replica(self) -> int:
+        """IPUs that one replica occupies: ids count from 0, so an unused low id is occupied too."""
+        ipus = {block.ipu for block in self.blocks} or {0}
+        return max(len(ipus), max(ipus) + 1)
+
+    def num_ipus(self, replication_factor: int, is_rounded: bool) -> int:
+        """IPUs of the whole program; ValueError when the number cannot be had.
+
+        `is_rounded` rounds up to a power of two, as IPUs are only handed out in such numbers.
+        """
+        needed = self.ipus_per_replica * replication_factor
+        granted = 1 << (needed - 1).bit_length()
+        if needed > MAX_IPUS_PER_PROCESS:
+            raise ValueError(
+                f"Too many IPUs requested: {self.ipus_per_replica} per replica x {replication_factor} replicas = {needed}, "
+                f"at most {MAX_IPUS_PER_PROCESS} in one process. Use fewer replicas, or several processes."
+            )
+        if granted != needed and not is_rounded:
+            raise ValueError(
+                f"The model specifies the use of {needed} IPUs ({self.ipus_per_replica} per replica x {replication_factor} "
+                f"replicas), but IPUs come in powers of two. Set Options.autoRoundNumIPUs(True) to occupy {granted}."
+            )
+        return granted
+
+    def check_pipeline_depth(self, gradient_accumulation: int, device_iterations: int, is_training: bool) -> None:
+        """ValueError when there are too few micro batches in one call to fill the pipeline.
+
+        A training pipeline of n stages holds 2n - 1 micro batches at once, an inference pipeline n.
+        """
+        if self.num_stages == 1:
+            return
+        needed = 2 * self.num_stages - 1 if is_training else self.num_stages
+        if is_training and gradient_accumulation < needed:
+            raise ValueError(
+                f"poptorch.Options().Training.gradientAccumulation must be greater than or equal to {needed} (2 x "
+                f"{self.num_stages} pipeline stages - 1) to fill the pipeline; it is {gradient_accumulation}."
+            )
+        if not is_training and device_iterations < needed:
+            raise ValueError(
+                f"poptorch.Options().deviceIterations must be greater than or equal to {needed} (the number of pipeline "
+                f"stages) to fill the pipeline; it is {device_iterations}."
+            )

@@ -1,0 +1,1 @@
+"""What makes a program run: capture, replay, precision, reduction, weight update."""

@@ -1,0 +1,30 @@
+"""What the IPU Model says on stderr: that it runs, and that it is compiling."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from typing import Iterator, List
+
+from tqdm import tqdm
+
+_said: List[str] = []
+
+
+def announce() -> None:
+    """Say once in a process that no IPU is used."""
+    line = "IPU Model: no IPU is used; PopTorch's API runs on plain PyTorch (real numerics, host speed)."
+    if not _said:
+        _said.append(line)
+        sys.stderr.write(line + "\n")
+
+
+@contextlib.contextmanager
+def compilation_progress(is_shown: bool) -> Iterator[None]:
+    """PopTorch's bar around a compilation, on a terminal."""
+    bar = tqdm(total=100, desc="Graph compilation", disable=not (is_shown and sys.stderr.isatty()))
+    try:
+        yield
+        bar.update(100)
+    finally:
+        bar.close()

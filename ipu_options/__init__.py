@@ -1,0 +1,1 @@
+"""How the device runs a model: sections of the config to poptorch.Options and block annotations."""

@@ -1,0 +1,73 @@
+"""Sections of the config -> `poptorch.Options`."""
+
+from __future__ import annotations
+
+from typing import Dict
+
+import poptorch
+import torch
+
+from config import BatchConfig, IpuConfig, OptimizerConfig, PrecisionConfig
+
+# popart.RecomputationType, which real PopTorch takes as an int
+_NO_RECOMPUTATION, _STANDARD_RECOMPUTATION, _PIPELINE_RECOMPUTATION = 0, 1, 3
+
+
+def training_options(
+    batch: BatchConfig, ipu: IpuConfig, precision: PrecisionConfig, optimizer: OptimizerConfig, seed: int, is_synthetic: bool = False
+) -> poptorch.Options:
+    """Options of the training model; outputs are summed over the micro batches of a call."""
+    options = _shared_options(ipu, precision, seed, batch.replicas, is_synthetic)
+    options.deviceIterations(batch.device_iterations)
+    options.outputMode(poptorch.OutputMode.Sum)
+    options.Training.gradientAccumulation(batch.accumulation_steps)
+    options.Training.accumulationAndReplicationReductionType(poptorch.ReductionType.Mean)
+    if ipu.convolution_dithering:
+        options.Training.setConvolutionDithering(True)
+    if optimizer.loss_scaling_mode == "automatic":
+        options.Training.setAutomaticLossScaling(True)
+    location = poptorch.TensorLocationSettings().useOnChipStorage(not ipu.optimizer_state_off_chip)
+    location.useReplicatedTensorSharding(ipu.replicated_tensor_sharding)
+    options.TensorLocations.setOptimizerLocation(location)
+    options._Popart.set("autoRecomputation", _recomputation(ipu))
+    return options
+
+
+def validation_options(
+    batch: BatchConfig, ipu: IpuConfig, precision: PrecisionConfig, seed: int, is_synthetic: bool = False
+) -> poptorch.Options:
+    """Options of the validation model; a pipeline needs as many device iterations as it has stages."""
+    options = _shared_options(ipu, precision, seed, batch.replicas, is_synthetic)
+    options.deviceIterations(max(batch.device_iterations, len(ipu.pipeline_splits) + 1))
+    options.outputMode(poptorch.OutputMode.All)
+    return options
+
+
+def _shared_options(ipu: IpuConfig, precision: PrecisionConfig, seed: int, replicas: int, is_synthetic: bool) -> poptorch.Options:
+    options = poptorch.Options()
+    options.replicationFactor(replicas)
+    options.randomSeed(seed)
+    options.enableStableNorm(True)
+    options.autoRoundNumIPUs(True)
+    options.broadcastBuffers(False)  # batch norm keeps its statistics for each replica
+    options.Precision.setPartialsType(torch.float16 if precision.half_partials else torch.float32)
+    options.Precision.enableStochasticRounding(precision.stochastic_rounding)
+    if ipu.available_memory_proportion:
+        options.setAvailableMemoryProportion(_memory_proportions(ipu))
+    if is_synthetic:
+        options.enableSyntheticData(True)
+    return options
+
+
+def _memory_proportions(ipu: IpuConfig) -> Dict[str, float]:
+    num_ipus = len(ipu.pipeline_splits) + 1
+    shares = ipu.available_memory_proportion
+    if len(shares) not in (1, num_ipus):
+        raise ValueError(f"available_memory_proportion takes 1 or {num_ipus} values (one for each IPU of a replica), got {len(shares)}")
+    return {f"IPU{index}": shares[index if len(shares) > 1 else 0] for index in range(num_ipus)}
+
+
+def _recomputation(ipu: IpuConfig) -> int:
+    if not ipu.recomputation:
+        return _NO_RECOMPUTATION
+    return _PIPELINE_RECOMPUTATION if ipu.pipeline_splits else _STANDARD_RECOMPUTATION

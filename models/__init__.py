@@ -1,0 +1,1 @@
+"""What is computed: uint8 images in, loss or logits out."""

@@ -1,0 +1,90 @@
+"""The one seam for normalisation: `norm_act(channels)` makes a norm together with its activation."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Callable, Set
+
+import torch
+from torch import nn
+
+from config import ModelConfig
+
+from .proxy_norm import ProxyNormAct
+
+NormAct = Callable[..., nn.Module]  # (channels, apply_act=True) -> norm, with activation if apply_act
+
+
+class ScaleOnlyGroupNorm(nn.GroupNorm):
+    """Group norm with a learned scale and no learned shift, for the projections between proxy-normalised activations."""
+
+    def __init__(self, num_groups: int, num_channels: int, eps: float) -> None:
+        super().__init__(num_groups, num_channels, eps=eps)
+        self.bias = None  # type: ignore[assignment]
+
+
+class BatchNorm2d(nn.BatchNorm2d):
+    """Batch norm that works in the type of its input, with float32 running statistics where the input is half."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """[N, C, H, W] to the same."""
+        return super().forward(input.float()).to(input.dtype)
+
+
+def build_norm_act(config: ModelConfig, activation: Callable[[], nn.Module]) -> NormAct:
+    """The factory of norm and activation modules for a model.
+
+    batch, group, layer (one group over all channels) or none; with Proxy Norm the activation is swish and is normalised too.
+    """
+    if config.proxy_norm:
+        return partial(_proxy_norm_act, config)
+    norm = {"batch": _batch_norm, "group": _group_norm, "layer": _layer_norm, "none": _no_norm}[config.norm]
+    return partial(_norm_act, partial(norm, config), activation)
+
+
+def _norm_act(
+    norm: Callable[[int], nn.Module], activation: Callable[[], nn.Module], channels: int, apply_act: bool = True, **_: Any
+) -> nn.Module:
+    return nn.Sequential(norm(channels), activation()) if apply_act else norm(channels)
+
+
+def _proxy_norm_act(config: ModelConfig, channels: int, apply_act: bool = True, **_: Any) -> nn.Module:
+    num_groups = group_count(config, channels)
+    if not apply_act:
+        return ScaleOnlyGroupNorm(num_groups, channels, eps=config.norm_epsilon)
+    return ProxyNormAct(channels, num_groups, config.norm_epsilon, config.proxy_epsilon)
+
+
+def group_count(config: ModelConfig, channels: int) -> int:
+    """Groups of a group norm: `norm_groups`, or 1 for layer norm; ValueError where they do not divide the channels."""
+    groups = 1 if config.norm == "layer" else min(config.norm_groups, channels)
+    if channels % groups:
+        raise ValueError(f"norm_groups {groups} does not divide the {channels} channels of a norm")
+    return groups
+
+
+def _batch_norm(config: ModelConfig, channels: int) -> nn.Module:
+    return BatchNorm2d(channels, eps=config.norm_epsilon, momentum=config.batch_norm_momentum)
+
+
+def _group_norm(config: ModelConfig, channels: int) -> nn.Module:
+    return nn.GroupNorm(group_count(config, channels), channels, eps=config.norm_epsilon)
+
+
+def _layer_norm(config: ModelConfig, channels: int) -> nn.Module:
+    return nn.GroupNorm(1, channels, eps=config.norm_epsilon)
+
+
+def _no_norm(config: ModelConfig, channels: int) -> nn.Module:
+    return nn.Identity()
+
+
+def norm_parameter_names(model: nn.Module) -> Set[str]:
+    """Dotted names of the scales and shifts of all norms: what weight decay leaves out. Proxy parameters are not among them."""
+    names = set()
+    for path, module in model.named_modules():
+        if isinstance(module, (nn.GroupNorm, nn.BatchNorm2d, ProxyNormAct)):
+            names |= {f"{path}.{name}" for name in ("weight", "bias") if getattr(module, name) is not None}
+    return names
+
+

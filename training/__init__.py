@@ -1,0 +1,1 @@
+"""When: the loop, optimizers, schedules, checkpoints, averages, metrics and logs."""

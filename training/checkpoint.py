@@ -1,0 +1,122 @@
+"""Checkpoints: everything a run needs to go on bit for bit, written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional, Sequence
+
+import torch
+
+from config import SECTION_OF_FIELD, Config, ConfigError
+
+from .errors import CheckpointError
+
+FORMAT = "g16-efficientnet-checkpoint"
+VERSION = 1
+LAST = "last.pt"
+BEST = "best.pt"
+# Fields that do not change what a run computes, and may differ when it is resumed.
+_FREE_FIELDS = set("output resume allow_change wandb wandb_project data_path num_workers log_every_steps".split()) | {
+    "checkpoint_every_epochs",
+    "checkpoint_every_steps",
+    "validate_every_epochs",
+}
+
+
+def save_checkpoint(path: Path, payload: Mapping[str, Any]) -> None:
+    """Write a checkpoint to a temporary name, sync it to the disk, and rename it.
+
+    Raises:
+        CheckpointError: it could not be written (full disk, no permission); what was there before is still there.
+    """
+    temporary = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            torch.save({"format": FORMAT, "version": VERSION, **payload}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except (OSError, RuntimeError) as error:  # torch turns a full disk into a RuntimeError
+        temporary.unlink(missing_ok=True)
+        kept = f"; the previous {path.name} is kept" if path.exists() else ""
+        raise CheckpointError(f"cannot write checkpoint {path}: {error}{kept}") from error
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def load_checkpoint(path: Path) -> Dict[str, Any]:
+    """Read a checkpoint of this application, tensors on the CPU; CheckpointError where it is missing, damaged or foreign."""
+    if not path.is_file():
+        raise CheckpointError(f"no checkpoint at {path}: expected a file, or a run folder with checkpoints/{LAST}")
+    try:
+        payload = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile, ValueError) as error:
+        first_line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(f"{path} is not a whole checkpoint: {first_line[:200]}. Use another one, or --resume auto") from error
+    if not isinstance(payload, dict) or payload.get("format") != FORMAT:
+        raise CheckpointError(f"{path} is not a checkpoint of this application: train.py writes them to RUN/checkpoints")
+    if payload["version"] != VERSION:
+        raise CheckpointError(f"{path} has version {payload['version']}, this program reads version {VERSION}")
+    return payload
+
+
+def find_checkpoint(place: Path) -> Path:
+    """The checkpoint meant by a file or a run folder: the best one of a folder, or the last; CheckpointError where there is none."""
+    if place.is_dir():
+        for candidate in (place / "checkpoints" / BEST, place / BEST, place / "checkpoints" / LAST, place / LAST):
+            if candidate.is_file():
+                return candidate
+    return place
+
+
+def newest_whole_checkpoint(folders: Sequence[Path]) -> Optional[Path]:
+    """The newest readable checkpoint in the `checkpoints` of run folders; damaged ones are passed over."""
+    candidates: List[Path] = [path for folder in folders for path in (folder / "checkpoints").glob("*.pt")]
+    for path in sorted(candidates, key=lambda path: (path.stat().st_mtime_ns, path.name == LAST), reverse=True):
+        try:
+            load_checkpoint(path)
+            return path
+        except CheckpointError:
+            continue
+    return None
+
+
+def check_same_config(stored: Mapping[str, Any], config: Config) -> None:
+    """CheckpointError where a resumed run's config differs in a field that changes results and is not named in `allow_change`."""
+    now = config.model_dump()
+    differing = []
+    for field, section in SECTION_OF_FIELD.items():
+        before, after = _plain(stored.get(section, {}).get(field)), _plain(now[section][field])
+        if field not in _FREE_FIELDS and field not in config.run.allow_change and before != after:
+            differing.append(f"{field} was {before!r}, is {after!r}")
+    if differing:
+        names = " ".join(text.split(" ")[0] for text in differing)
+        raise CheckpointError(
+            f"the resumed run has another config: {'; '.join(differing)}. Give the same values, or name the change: --allow-change {names}"
+        )
+    unknown = [field for field in config.run.allow_change if field not in SECTION_OF_FIELD]
+    if unknown:
+        raise ConfigError(f"--allow-change names unknown fields: {', '.join(unknown)}")
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, (list, tuple)) else value
+
+
+def plain_config(config: Config) -> Dict[str, Any]:
+    """The sections of a config as plain values."""
+    return {
+        section: {field: _plain(value) for field, value in fields.items()} if isinstance(fields, dict) else fields
+        for section, fields in config.model_dump().items()
+    }

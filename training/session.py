@@ -1,0 +1,129 @@
+"""The start and the end of a run: its folder, its seed, what it resumes, what it prints, and how a user's mistake ends."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import random
+import sys
+import time
+from pathlib import Path
+from typing import Any, Dict, Iterator, Mapping, Optional, Tuple
+
+import numpy as np
+import poptorch
+import torch
+
+from config import Config, ConfigError
+
+from .checkpoint import check_same_config, load_checkpoint, newest_whole_checkpoint, plain_config
+from .errors import CheckpointError, TrainingError
+from .records import write_config
+
+RUNS = Path("runs")
+
+
+@contextlib.contextmanager
+def user_errors(program: str) -> Iterator[None]:
+    """A user's mistake ends the program with one line on stderr and exit code 1; anything else keeps its traceback."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    try:
+        yield
+    except (ConfigError, CheckpointError, TrainingError, ValueError, poptorch.Error) as error:
+        message = getattr(error, "message", None) or str(error)
+        sys.stderr.write(f"{program}: error: {message}\n")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.stderr.write(f"{program}: interrupted\n")
+        sys.exit(130)
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the host: Python, numpy, torch. The device is seeded by its options."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def open_run(config: Config) -> Tuple[Path, Optional[Dict[str, Any]]]:
+    """The folder of the run, made where it is new, and the checkpoint that it resumes, if any.
+
+    Raises:
+        CheckpointError: nothing to resume, a damaged checkpoint, or another config.
+        ConfigError: the folder holds a run already and is not to be resumed.
+    """
+    run = config.run
+    checkpoint_path = _resumed_path(config)
+    if checkpoint_path is not None:
+        folder = checkpoint_path.parent.parent
+        payload = load_checkpoint(checkpoint_path)
+        check_same_config(payload["config"], config)
+        logging.getLogger(__name__).info("resuming %s at update %d", checkpoint_path, payload["position"]["update"])
+        return Path(run.output) if run.output and run.resume != "auto" else folder, _prepared(run.output, folder, payload)
+    folder = Path(run.output) if run.output else _new_folder(config.preset)
+    if (folder / "checkpoints").is_dir() and any((folder / "checkpoints").iterdir()):
+        raise ConfigError(f"{folder} holds a run already: go on with --resume auto, or choose another --output")
+    _make(folder)
+    write_config(folder / "config.yml", {"preset": config.preset, **plain_config(config)})
+    return folder, None
+
+
+def _prepared(output: str, folder: Path, payload: Dict[str, Any]) -> Dict[str, Any]:
+    _make(Path(output) if output else folder)
+    return payload
+
+
+def _resumed_path(config: Config) -> Optional[Path]:
+    run = config.run
+    if not run.resume:
+        return None
+    if run.resume != "auto":
+        return Path(run.resume)
+    folders = [Path(run.output)] if run.output else sorted(RUNS.glob(f"{config.preset}-*"))
+    path = newest_whole_checkpoint(folders)
+    if path is None and any(folder.is_dir() for folder in folders):
+        raise CheckpointError(f"--resume auto: no whole checkpoint in {', '.join(map(str, folders))}")
+    return path
+
+
+def _new_folder(preset: str) -> Path:
+    base = RUNS / f"{preset}-{time.strftime('%Y%m%d-%H%M%S')}"
+    return next(p for p in (base, *(Path(f"{base}-{n}") for n in range(2, 1000))) if not p.exists())
+
+
+def _make(folder: Path) -> None:
+    try:
+        (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrainingError(f"cannot make the folder {folder}: {error.strerror}") from error
+
+
+def derived_values(config: Config, num_images: int, num_classes: int) -> Dict[str, Any]:
+    """What follows from a resolved preset and the size of its training set."""
+    calls = num_images // config.batch.images_per_call
+    return {
+        "global_batch_size": config.batch.images_per_update,
+        "gradient_accumulation": config.batch.accumulation_steps,
+        "images_per_call": config.batch.images_per_call,
+        "ipus": config.ipus,
+        "training_images": num_images,
+        "classes": num_classes,
+        "steps_per_epoch": calls * config.batch.device_iterations,
+        "steps": calls * config.batch.device_iterations * config.schedule.epochs,
+        "learning_rate": config.learning_rate,
+        "rmsprop_decay": config.rmsprop_decay if config.optimizer.optimizer == "rmsprop" else "not used",
+        "validation_image_size": config.validation_image_size,
+    }
+
+
+def print_result(summary: Mapping[str, Any], folder: Path, exit_code: int) -> None:
+    """Accuracy, speed, and where the files are."""
+    lines = []
+    if exit_code:
+        lines.append(f"stopped after {summary['updates']} updates; go on with --output {folder} --resume auto")
+    if summary["val_top1"] is not None:
+        lines.append(f"validation accuracy  {summary['val_top1']:.2f} % ({summary['weights']} weights)")
+    if summary["images_per_second"] is not None:
+        lines.append(f"training speed       {summary['images_per_second']:.0f} images/s")
+    lines += [f"checkpoint           {summary['checkpoint']}", f"curves and tables    {folder}/curves.png, training.csv, validation.csv"]
+    sys.stdout.write("\n".join(lines) + "\n")
