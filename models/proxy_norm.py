@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from statistics import NormalDist
-from typing import Any, Callable, Tuple
+from typing import Any, Tuple
 
 import torch
 from torch import nn
@@ -18,47 +18,76 @@ def gaussian_quantiles(count: int = NUM_QUANTILES) -> torch.Tensor:
 
 
 def proxy_statistics(
-    scale: torch.Tensor, shift: torch.Tensor, quantiles: torch.Tensor, activation: Callable[[torch.Tensor], torch.Tensor], epsilon: float
-) -> Tuple[torch.Tensor, torch.Tensor]:
-    """Mean and inverse standard deviation of act(scale * g + shift) over Gaussian quantiles g.
+    scale: torch.Tensor, shift: torch.Tensor, quantiles: torch.Tensor, epsilon: float
+) -> Tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Mean and inverse standard deviation of p = swish(scale * g + shift) over Gaussian quantiles g, with their derivatives.
 
     Args:
-        scale, shift: float32 [C].
-        quantiles: float32 [N].
+        scale, shift: float [C].
+        quantiles: float [N].
+        epsilon: added to the population variance.
 
     Returns:
-        mu and rho = 1 / sqrt(var + epsilon), each float32 [C]; the variance is the population's.
+        mu [C]; rho = 1 / sqrt(var + epsilon) [C]; and derivatives [2, 2, C], of (mu, rho) by (scale, shift):
+        d mu = mean(p'), d rho = -rho^3 mean((p - mu) p'), each times g for the scale.
     """
-    proxy = activation(torch.addcmul(shift[:, None], scale[:, None], quantiles))
+    weights = torch.stack([quantiles, torch.ones_like(quantiles)], dim=1) / quantiles.numel()  # means: by scale, by shift
+    x = torch.addcmul(shift[:, None], scale[:, None], quantiles)
+    sigmoid = torch.sigmoid(x)
+    proxy = x * sigmoid
+    slope = sigmoid + proxy * (1 - sigmoid)  # swish'(x)
     mean = proxy.mean(dim=1)
-    variance = (proxy - mean[:, None]).square().mean(dim=1)
-    return mean, torch.rsqrt(variance + epsilon)
+    centred = proxy - mean[:, None]
+    inverse_deviation = torch.rsqrt(centred.square().mean(dim=1) + epsilon)
+    mean_derivative = (slope @ weights).t()
+    deviation_derivative = -inverse_deviation.pow(3) * ((centred * slope) @ weights).t()
+    return mean, inverse_deviation, torch.stack([mean_derivative, deviation_derivative])
 
 
-class _NormaliseActivation(torch.autograd.Function):
-    """(swish(x) - mu) * rho, which keeps x for the backward pass and computes swish(x) anew there."""
+class _ProxyNormActivation(torch.autograd.Function):
+    """(swish(x) - mu) * rho, with mu and rho from the norm's and the proxy's parameters.
+
+    Keeps x for the backward pass and computes swish(x) anew there. What is over [C, N] depends on parameters alone and is done in the
+    forward pass, derivatives included, so it can be computed once for each weight update instead of once for each micro batch; the
+    backward pass needs two sums over each channel and one product with a [4, 2, C] table.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, mean: torch.Tensor, inverse_deviation: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(x, mean, inverse_deviation)
-        scale = inverse_deviation.to(x.dtype)
-        shift = (-mean * inverse_deviation).to(x.dtype)
-        return torch.addcmul(_over_channels(shift, x), F.silu(x), _over_channels(scale, x))
+    def forward(
+        ctx: Any,
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor,
+        proxy_weight: torch.Tensor,
+        proxy_bias: torch.Tensor,
+        quantiles: torch.Tensor,
+        epsilon: float,
+    ) -> torch.Tensor:
+        # weight * ((1 + proxy_weight) g + proxy_bias) + bias
+        scale = weight * (1 + proxy_weight)
+        shift = torch.addcmul(bias, weight, proxy_bias)
+        mean, inverse_deviation, derivatives = proxy_statistics(scale, shift, quantiles, epsilon)
+        ones, zeros = torch.ones_like(bias), torch.zeros_like(bias)
+        scale_by = torch.stack([1 + proxy_weight, zeros, weight, zeros])  # by weight, bias, proxy_weight, proxy_bias
+        shift_by = torch.stack([proxy_bias, ones, zeros, weight])
+        by_parameters = torch.einsum("oic,ipc->opc", derivatives, torch.stack([scale_by, shift_by]))  # of (mu, rho)
+        # d loss / d mu = -rho sum(grad), d loss / d rho = sum(grad swish(x)) - mu sum(grad)
+        by_total = -inverse_deviation * by_parameters[0] - mean * by_parameters[1]
+        table = torch.stack([by_total, by_parameters[1]], dim=1)
+        ctx.save_for_backward(x, inverse_deviation, table)
+        centre, multiplier = _over_channels(mean.to(x.dtype), x), _over_channels(inverse_deviation.to(x.dtype), x)
+        return F.silu(x).sub_(centre).mul_(multiplier)  # in place: a fresh tensor for each pass costs more than the pass
 
     @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> Tuple[torch.Tensor, ...]:
+    def backward(ctx: Any, *gradients: torch.Tensor) -> Tuple[Any, ...]:
         (gradient,) = gradients
-        x, mean, inverse_deviation = ctx.saved_tensors
-        activated = F.silu(x)
+        x, inverse_deviation, table = ctx.saved_tensors
         over_samples = [dim for dim in range(x.dim()) if dim != 1]
-        total = gradient.sum(over_samples, dtype=torch.float32)
-        correlation = (gradient * activated).sum(over_samples, dtype=torch.float32)
-        into_activation = gradient * _over_channels(inverse_deviation.to(x.dtype), x)
-        return (
-            torch.ops.aten.silu_backward(into_activation, x),
-            -inverse_deviation * total,
-            correlation - mean * total,
-        )
+        total = gradient.sum(over_samples, dtype=table.dtype)
+        correlation = F.silu(x).mul_(gradient).sum(over_samples, dtype=table.dtype)
+        into_parameters = (table * torch.stack([total, correlation])).sum(dim=1).unbind(dim=0)
+        into_x = torch.ops.aten.silu_backward(gradient, x).mul_(_over_channels(inverse_deviation.to(x.dtype), x))
+        return (into_x, *into_parameters, None, None)
 
 
 def _over_channels(values: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
@@ -66,11 +95,27 @@ def _over_channels(values: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     return values.view(-1, *([1] * (x.dim() - 2)))
 
 
+def proxy_norm_activation(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor,
+    proxy_weight: torch.Tensor,
+    proxy_bias: torch.Tensor,
+    quantiles: torch.Tensor,
+    epsilon: float,
+) -> torch.Tensor:
+    """Proxy-normalised swish of a norm's output: (swish(x) - mu) * rho, x = weight * y + bias of shape [N, C, ...].
+
+    mu and rho are those of swish(weight * ((1 + proxy_weight) g + proxy_bias) + bias); gradients flow through them to all four
+    parameters, float [C].
+    """
+    return _ProxyNormActivation.apply(x, weight, bias, proxy_weight, proxy_bias, quantiles, epsilon)
+
+
 class ProxyNormAct(nn.Module):
     """Layer or group norm, swish, and Proxy Norm: [N, C, H, W] to the same.
 
-    y = norm(x), z = swish(weight * y + bias), out = (z - mu) * rho with mu and rho from `proxy_statistics` of
-    weight * ((1 + proxy_weight) * g + proxy_bias) + bias. Statistics are float32, and gradients flow through mu and rho.
+    y = norm(x), z = swish(weight * y + bias), out = (z - mu) * rho with mu and rho of `proxy_norm_activation`. Statistics are float32.
     """
 
     def __init__(self, channels: int, num_groups: int, norm_epsilon: float, proxy_epsilon: float) -> None:
@@ -87,11 +132,9 @@ class ProxyNormAct(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Normalise, activate, normalise against the proxy."""
         normalised = F.group_norm(x, self.num_groups, self.weight, self.bias, self.norm_epsilon)
-        weight, bias = self.weight.float(), self.bias.float()
-        scale = weight * (1 + self.proxy_weight.float())
-        shift = torch.addcmul(bias, weight, self.proxy_bias.float())
-        mean, inverse_deviation = proxy_statistics(scale, shift, self.quantiles.float(), F.silu, self.proxy_epsilon)
-        return _NormaliseActivation.apply(normalised, mean, inverse_deviation)
+        parameters = (self.weight, self.bias, self.proxy_weight, self.proxy_bias)
+        wide = [values.float() for values in (*parameters, self.quantiles)]
+        return proxy_norm_activation(normalised, *wide, self.proxy_epsilon)
 
     def extra_repr(self) -> str:
         return f"{self.weight.numel()}, num_groups={self.num_groups}, norm_epsilon={self.norm_epsilon}"

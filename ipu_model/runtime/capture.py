@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from .errors import Error
+from .hoisting import SplitGraph
 from .precision import emulate_half_in_float32
 from .recording import BlockStart, Recording, recording
 
@@ -39,14 +40,31 @@ _FACTORIES = {
 class Captured:
     """A captured step.
 
-    `graph(parameters, buffers, inputs, loss_scale)` returns (output tensors, gradients): gradients are those of
-    `loss_scale * loss`, one for each trainable parameter, and empty for inference.
+    `prepare(parameters, buffers)` computes what does not change between micro batches; `run(prepared, parameters, buffers, inputs, loss_scale)` returns
+    (output tensors, gradients): gradients are those of `loss_scale * loss`, one for each trainable parameter, none for inference.
     """
 
-    graph: Callable[..., Tuple[List[torch.Tensor], List[torch.Tensor]]]
+    graph: SplitGraph
+    num_outputs: int
     output_structure: pytree.TreeSpec
     output_constants: Dict[int, Any]
     block_starts: Tuple[BlockStart, ...]
+
+    def prepare(self, parameters: Sequence[torch.Tensor], buffers: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
+        """What follows from the parameters, and from buffers that are not updated, until they change."""
+        return self.graph.prepare((*parameters, *buffers))
+
+    def run(
+        self,
+        prepared: Sequence[torch.Tensor],
+        parameters: Sequence[torch.Tensor],
+        buffers: Sequence[torch.Tensor],
+        inputs: Sequence[Any],
+        loss_scale: torch.Tensor,
+    ) -> Tuple[List[torch.Tensor], List[torch.Tensor]]:
+        """One micro batch; `inputs` are the leaves of (args, kwargs) in order. Buffers are updated in place."""
+        results = self.graph.run((*parameters, *buffers, *inputs, loss_scale), prepared)
+        return results[: self.num_outputs], results[self.num_outputs :]
 
     def restore_outputs(self, tensors: Sequence[torch.Tensor]) -> Any:
         """The structure that `forward` returned, with these tensors in it."""
@@ -187,7 +205,8 @@ def capture(
     if device.type == "cpu":
         emulate_half_in_float32(graph)
     constants = {index: value for index, value in enumerate(step.outputs) if not isinstance(value, torch.Tensor)}
-    return Captured(graph, step.structure, constants, tuple(step.record.block_starts))
+    split = SplitGraph(graph, len(parameters) + len(buffers))
+    return Captured(split, len(step.outputs) - len(constants), step.structure, constants, tuple(step.record.block_starts))
 
 
 def bind_arguments(function: Callable[..., Any], args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Callable, List, Sequence, Tuple
+from typing import Any, Callable, List, Sequence
 
 import torch
 
@@ -14,7 +14,7 @@ from .loss_scaling import LossScaler
 from .random import DeviceRandom
 from .update import OptimizerState
 
-MicroBatch = Callable[[int], Tuple[Tuple[Any, ...], dict]]
+MicroBatch = Callable[[int], Sequence[Any]]
 
 
 @dataclass
@@ -34,11 +34,12 @@ class DeviceState:
 def run_inference(captured: Captured, state: DeviceState, micro_batch: MicroBatch, layout: Layout, outputs: OutputCollector) -> None:
     """One call of an inference model: for each device iteration, every replica runs its micro batch."""
     unscaled = torch.ones((), device=_device(state))
+    prepared = captured.prepare(state.parameters, state.buffers[0])
     for iteration in range(layout.device_iterations):
         for replica in range(layout.replication_factor):
             state.random.start(replica, step=0)
             inputs = micro_batch(layout.input_chunk(iteration, 0, replica))
-            result, _ = captured.graph(state.parameters, state.buffers[replica], inputs, unscaled)
+            result, _ = captured.run(prepared, state.parameters, state.buffers[replica], inputs, unscaled)
             outputs.add(iteration, 0, replica, result)
         state.random.advance()
 
@@ -56,17 +57,18 @@ def run_training(
     """One call of a training model: D weight updates, each over the micro batches of every replica.
 
     Args:
-        micro_batch: gives (args, kwargs) of a chunk by its number.
+        micro_batch: gives the leaves of (args, kwargs) of a chunk by its number.
         update: applies reduced gradients, without loss scale, to the state.
     """
     for iteration in range(layout.device_iterations):
+        prepared = captured.prepare(state.parameters, state.buffers[0])
         totals: List[List[torch.Tensor]] = []
         for replica in range(layout.replication_factor):
             gradients: List[torch.Tensor] = []
             for step in range(layout.gradient_accumulation):
                 state.random.start(replica, step)
                 inputs = micro_batch(layout.input_chunk(iteration, step, replica))
-                result, fresh = captured.graph(state.parameters, state.buffers[replica], inputs, scaler.scale)
+                result, fresh = captured.run(prepared, state.parameters, state.buffers[replica], inputs, scaler.scale)
                 gradients = accumulate(gradients, fresh, step, reduction)
                 outputs.add(iteration, step, replica, result)
             totals.append(gradients)

@@ -1,4 +1,4 @@
-"""Weight updates, as the device computes them: pure rules over lists of tensors.
+"""Weight updates, as the device computes them: rules that change a weight and its state in place.
 
 g is the reduced gradient without loss scale. State is kept by parameter name in the type that the optimizer asks for.
 """
@@ -56,10 +56,12 @@ def apply_update(
         group = rule.groups[rule.group_of[name]]
         stored = state.by_parameter.setdefault(name, {})
         wide = {key: value.to(torch.float32) for key, value in stored.items()}
-        updated = step(weight.to(torch.float32), gradient, wide, group, rule.flags)
+        wide_weight = weight.to(torch.float32)
+        step(wide_weight, gradient, wide, group, rule.flags)
         for key, value in wide.items():
             stored[key] = store(value, rule.state_dtypes.get(key, torch.float32), rule.is_stochastic)
-        weight.copy_(store(updated, weight.dtype, rule.is_stochastic))
+        if wide_weight is not weight:
+            weight.copy_(store(wide_weight, weight.dtype, rule.is_stochastic))
 
 
 def _clip_to_global_norm(gradients: Sequence[torch.Tensor], max_norm: float) -> List[torch.Tensor]:
@@ -68,7 +70,7 @@ def _clip_to_global_norm(gradients: Sequence[torch.Tensor], max_norm: float) -> 
     return [gradient * factor for gradient in gradients]
 
 
-def _sgd(weight: torch.Tensor, gradient: torch.Tensor, state: State, group: Mapping[str, Any], flags: Mapping[str, Any]) -> torch.Tensor:
+def _sgd(weight: torch.Tensor, gradient: torch.Tensor, state: State, group: Mapping[str, Any], flags: Mapping[str, Any]) -> None:
     """v <- m v + (1 - d) g from the first step on; w <- w - lr v (Nesterov: w <- w - lr (g + m v)).
 
     With the combined accumulator the state is `Accl`, which holds velocity_scaling * v; else `Accl1`, which holds v.
@@ -78,13 +80,17 @@ def _sgd(weight: torch.Tensor, gradient: torch.Tensor, state: State, group: Mapp
         gradient = gradient.add(weight, alpha=group["weight_decay"])
     fresh = gradient * (1 - dampening) if dampening else gradient
     if not momentum:
-        return weight.add(fresh, alpha=-group["lr"])
+        weight.add_(fresh, alpha=-group["lr"])
+        return
     is_combined = flags.get("use_combined_accum", False)
     key, scaling = ("Accl", group["velocity_scaling"]) if is_combined else ("Accl1", 1.0)
-    velocity = state[key].mul(momentum / scaling).add_(fresh) if key in state else fresh
-    state[key] = velocity * scaling
-    direction = gradient.add(velocity, alpha=momentum) if group["nesterov"] else velocity
-    return weight.add(direction, alpha=-group["lr"])
+    if key in state:
+        state[key].mul_(momentum).add_(fresh, alpha=scaling)
+    else:
+        state[key] = fresh * scaling
+    if group["nesterov"]:
+        weight.add_(gradient, alpha=-group["lr"])
+    weight.add_(state[key], alpha=-group["lr"] * (momentum if group["nesterov"] else 1.0) / scaling)
 
 
 def _moments(gradient: torch.Tensor, state: State, group: Mapping[str, Any], flags: Mapping[str, Any]) -> List[torch.Tensor]:
@@ -101,22 +107,22 @@ def _moments(gradient: torch.Tensor, state: State, group: Mapping[str, Any], fla
     return [first / (1 - beta1 ** state["Step"]), second / (1 - beta2 ** state["Step"])]
 
 
-def _adam(weight: torch.Tensor, gradient: torch.Tensor, state: State, group: Mapping[str, Any], flags: Mapping[str, Any]) -> torch.Tensor:
+def _adam(weight: torch.Tensor, gradient: torch.Tensor, state: State, group: Mapping[str, Any], flags: Mapping[str, Any]) -> None:
     """w <- w - lr m / (sqrt(v) + eps), weight decay added to the gradient."""
     if group["weight_decay"]:
         gradient = gradient.add(weight, alpha=group["weight_decay"])
     first, second = _moments(gradient, state, group, flags)
-    return weight - group["lr"] * first / (second.sqrt() + group["eps"])
+    weight.addcdiv_(first, second.sqrt().add_(group["eps"]), value=-group["lr"])
 
 
-def _adamw(weight: torch.Tensor, gradient: torch.Tensor, state: State, group: Mapping[str, Any], flags: Mapping[str, Any]) -> torch.Tensor:
+def _adamw(weight: torch.Tensor, gradient: torch.Tensor, state: State, group: Mapping[str, Any], flags: Mapping[str, Any]) -> None:
     """As Adam, with the weight decayed apart from the gradient: w <- w (1 - lr wd) first."""
     first, second = _moments(gradient, state, group, flags)
-    decayed = weight * (1 - group["lr"] * group["weight_decay"])
-    return decayed - group["lr"] * first / (second.sqrt() + group["eps"])
+    weight.mul_(1 - group["lr"] * group["weight_decay"])
+    weight.addcdiv_(first, second.sqrt().add_(group["eps"]), value=-group["lr"])
 
 
-def _lamb(weight: torch.Tensor, gradient: torch.Tensor, state: State, group: Mapping[str, Any], flags: Mapping[str, Any]) -> torch.Tensor:
+def _lamb(weight: torch.Tensor, gradient: torch.Tensor, state: State, group: Mapping[str, Any], flags: Mapping[str, Any]) -> None:
     """u = m / (sqrt(v) + eps) + wd w; w <- w - lr trust u, trust = min(|w|, max_weight_norm) / |u|, 1 where either is 0."""
     first, second = _moments(gradient, state, group, flags)
     direction = first / (second.sqrt() + group["eps"]) + group["weight_decay"] * weight
@@ -124,10 +130,10 @@ def _lamb(weight: torch.Tensor, gradient: torch.Tensor, state: State, group: Map
     direction_norm = direction.norm()
     ratio = weight_norm / direction_norm
     trust = torch.where((weight_norm > 0) & (direction_norm > 0), ratio, torch.ones_like(ratio))
-    return weight - group["lr"] * trust * direction
+    weight.sub_(group["lr"] * trust * direction)
 
 
-def _rmsprop(weight: torch.Tensor, gradient: torch.Tensor, state: State, group: Mapping[str, Any], flags: Mapping[str, Any]) -> torch.Tensor:
+def _rmsprop(weight: torch.Tensor, gradient: torch.Tensor, state: State, group: Mapping[str, Any], flags: Mapping[str, Any]) -> None:
     """s <- alpha s + (1 - alpha) g^2; w <- w - lr g / (sqrt(s) + eps).
 
     TensorFlow's variant: s starts at 1, eps is inside the root, and the learning rate is folded into the velocity.
@@ -145,13 +151,14 @@ def _rmsprop(weight: torch.Tensor, gradient: torch.Tensor, state: State, group: 
         variance = variance.addcmul(mean, mean, value=-1)
     direction = gradient / (variance + eps).sqrt_() if is_tf else gradient / variance.sqrt().add_(eps)
     if not momentum:
-        return weight.add(direction, alpha=-group["lr"])
+        weight.add_(direction, alpha=-group["lr"])
+        return
     velocity = state.get("Accl3", torch.zeros_like(gradient)).mul_(momentum)
     state["Accl3"] = velocity.add_(direction, alpha=group["lr"] if is_tf else 1.0)
-    return weight.add(velocity, alpha=-1.0 if is_tf else -group["lr"])
+    weight.add_(velocity, alpha=-1.0 if is_tf else -group["lr"])
 
 
-_RULES: Dict[str, Callable[..., torch.Tensor]] = {
+_RULES: Dict[str, Callable[..., None]] = {
     "sgd": _sgd,
     "adam": _adam,
     "adamw": _adamw,

@@ -188,11 +188,11 @@ class PoplarExecutor:
     def _run(self, inputs: Tuple[Tuple[Any, ...], Dict[str, Any]]) -> Any:
         assert self._executable is not None and self._state is not None
         layout = self._layout
-        leaves, structure = pytree.tree_flatten(inputs)
+        leaves, _ = pytree.tree_flatten(inputs)
         chunks = [split(self._to_device(leaf), layout) if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
 
         def micro_batch(chunk: int) -> Any:
-            return pytree.tree_unflatten([leaf[chunk] if isinstance(leaf, list) else leaf for leaf in chunks], structure)
+            return [leaf[chunk] if isinstance(leaf, list) else leaf for leaf in chunks]
 
         outputs = OutputCollector(layout, self._options.output_mode, self._options.output_return_period)
         if self._training:

@@ -1,0 +1,51 @@
+"""A whole training step with LN+PN against one with GN, same network: `python -m benchmarks.proxy_norm_step`."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Callable
+
+import ipu_model  # noqa: F401
+import poptorch
+import torch
+
+from benchmarks.timing import measure_in_turn
+from config import load_preset
+from models.task import TrainingTask, build_classifier
+
+
+def main() -> None:
+    """Print both times and their ratio."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--architecture", default="efficientnet-b0")
+    parser.add_argument("--image-size", type=int, default=128)
+    parser.add_argument("--micro-batch-size", type=int, default=8)
+    parser.add_argument("--gradient-accumulation", type=int, default=3, help="micro batches in a step")
+    parser.add_argument("--rounds", type=int, default=11)
+    arguments = parser.parse_args()
+    steps = {
+        name: build_step(arguments, norm, proxy_norm)
+        for name, norm, proxy_norm in (("GN", "group", False), ("LN", "layer", False), ("LN+PN", "layer", True))
+    }
+    medians = measure_in_turn(steps, arguments.rounds)
+    for name, seconds in medians.items():
+        print(f"{name:6} {1000 * seconds:8.1f} ms a step, {seconds / medians['GN']:.3f} x GN")
+
+
+def build_step(arguments: argparse.Namespace, norm: str, proxy_norm: bool) -> Callable[[], object]:
+    """One weight update of the G16 network with this norm, on the IPU Model in float32."""
+    values = dict(architecture=arguments.architecture, norm=norm, proxy_norm=proxy_norm, precision="32.32", pipeline_splits=())
+    config = load_preset("digits", values)
+    torch.manual_seed(0)
+    task = TrainingTask(build_classifier(config.model, 1000, config.precision), config.augmentation).train()
+    size, count = arguments.image_size, arguments.micro_batch_size * arguments.gradient_accumulation
+    images = torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8)
+    labels = torch.randint(0, 1000, (count,), dtype=torch.int32)
+    options = poptorch.Options()
+    options.Training.gradientAccumulation(arguments.gradient_accumulation)
+    model = poptorch.trainingModel(task, options, poptorch.optim.SGD(task.parameters(), lr=1e-3, momentum=0.9))
+    return lambda: model(images, labels)
+
+
+if __name__ == "__main__":
+    main()
