@@ -53,7 +53,6 @@ def build_parts(config: Config, sets: Any) -> Any:
     import copy
 
     import poptorch
-
     from datasets.loader import build_training_loader, build_validation_loader
     from ipu_options.options import training_options, validation_options
     from ipu_options.pipeline import place_on_ipus
@@ -74,9 +73,7 @@ def build_parts(config: Config, sets: Any) -> Any:
     optimizer = build_optimizer(config, task, norm_parameter_names(task))
     prepare = host_preparation(config.data.eight_bit_io, config.precision)
     workers = config.data.num_workers
-    loader, order = build_training_loader(
-        sets.training, options, config.batch.micro_batch_size, config.run.seed, workers, prepare
-    )
+    loader, order = build_training_loader(sets.training, options, config.batch.micro_batch_size, config.run.seed, workers, prepare)
     validation_loader = build_validation_loader(
         sets.validation, options_in_validation, config.validation_micro_batch_size, workers, prepare
     )

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import Callable
 
-import ipu_model  # noqa: F401
-import poptorch
 import torch
 
+import ipu_model  # noqa: F401
+import poptorch
 from benchmarks.timing import measure_in_turn
 from config import load_preset
 from models.task import TrainingTask, build_classifier

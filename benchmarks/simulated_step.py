@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import argparse
 import copy
-from typing import Callable, Tuple
+from typing import Any, Callable, Dict, Tuple
+
+import torch
 
 import ipu_model  # noqa: F401
 import poptorch
-import torch
-
 from benchmarks.timing import measure_in_turn
-from config import load_preset
+from config import Config, load_preset
 from models.norm import norm_parameter_names
 from models.task import TrainingTask, build_classifier
 from training.optimizers import parameter_groups
@@ -35,10 +35,12 @@ def main() -> None:
     medians = measure_in_turn({"IPU Model": simulated, "hand-written loop": written}, arguments.rounds)
     for name, seconds in medians.items():
         print(f"{name:18} {1000 * seconds:8.1f} ms a step")
-    print(f"ratio {medians['IPU Model'] / medians['hand-written loop']:.3f}  (torch {torch.__version__}, {torch.get_num_threads()} threads)")
+    print(
+        f"ratio {medians['IPU Model'] / medians['hand-written loop']:.3f}  (torch {torch.__version__}, {torch.get_num_threads()} threads)"
+    )
 
 
-def build_steps(config) -> Tuple[Callable[[], object], Callable[[], object]]:
+def build_steps(config: Config) -> Tuple[Callable[[], object], Callable[[], object]]:
     """The same weight update twice: by the IPU Model, and by a loop over micro batches with torch.optim.SGD."""
     torch.manual_seed(0)
     task = TrainingTask(build_classifier(config.model, 10, config.precision), config.augmentation).train()
@@ -46,7 +48,7 @@ def build_steps(config) -> Tuple[Callable[[], object], Callable[[], object]]:
     batch = config.batch
     images = torch.randint(0, 256, (batch.images_per_update, 3, config.data.image_size, config.data.image_size), dtype=torch.uint8)
     labels = torch.randint(0, 10, (batch.images_per_update,), dtype=torch.int32)
-    settings = dict(lr=1e-3, momentum=0.9)
+    settings: Dict[str, Any] = dict(lr=1e-3, momentum=0.9)
     undecayed = norm_parameter_names(task)
 
     options = poptorch.Options().replicationFactor(batch.replicas).outputMode(poptorch.OutputMode.Sum)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import dataclass
 from typing import Any, Dict, List, NoReturn, Optional, Sequence, Tuple, get_args, get_origin, get_type_hints
 
 from typing_extensions import Literal
@@ -99,3 +100,35 @@ def describe(config: Config, derived: Dict[str, Any]) -> List[str]:
     lines.append("derived:")
     lines += [f"  {key}: {value}" for key, value in derived.items()]
     return lines
+
+
+@dataclass(frozen=True)
+class ValidationArguments:
+    """validate.py's command line; `overrides` are fields that win over those stored with the checkpoint."""
+
+    checkpoint: str
+    weights: str
+    output: str
+    export: str
+    overrides: Dict[str, Any]
+
+
+VALIDATION_FIELDS = ("dataset", "data_path", "validation_image_size", "num_workers", "replicas", "validation_micro_batch_size")
+
+
+def parse_validation_arguments(arguments: Optional[Sequence[str]] = None) -> ValidationArguments:
+    """Parse validate.py's command line; a mistake is one line on stderr and exit code 2."""
+    parser = Parser(
+        prog="validate.py",
+        description="Validate a checkpoint on the validation images of its data set. Only the checkpoint is needed; flags win over it.",
+        epilog="example:\n  python validate.py --checkpoint runs/digits-20260101-120000 --validation-image-size 24",
+    )
+    parser.add_argument(
+        "--checkpoint", required=True, metavar="FILE|FOLDER", help="a checkpoint, or a run folder (its best, else its last)"
+    )
+    parser.add_argument("--weights", choices=("auto", "current", "averaged"), default="auto", help="auto: averaged where there are any")
+    parser.add_argument("--output", default="", metavar="DIR", help="where validate.csv and validate.json go (default: the run's folder)")
+    parser.add_argument("--export", default="", metavar="FILE", help="write the weights as a safetensors file")
+    add_field_flags(parser, VALIDATION_FIELDS)
+    namespace = parser.parse_known_or_fail(arguments)
+    return ValidationArguments(namespace.checkpoint, namespace.weights, namespace.output, namespace.export, field_values(namespace))

@@ -70,7 +70,7 @@ def load_preset(name: str, overrides: Mapping[str, Any], path: Path = PRESETS_FI
 
 def build_config(name: str, sections: Mapping[str, Any]) -> Config:
     """Check nested plain values, such as those stored with a checkpoint; ConfigError names preset, field, value and what is allowed."""
-    values = {section: _as_tuples(name, section, sections.get(section, {})) for section in SECTIONS}
+    values: Dict[str, Any] = {section: _as_tuples(name, section, sections.get(section, {})) for section in SECTIONS}
     for section in sections:
         if section not in SECTIONS:
             raise ConfigError(f"preset {name!r}: unknown section {section!r}{nearest(section, list(SECTIONS))}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import struct
 from pathlib import Path
-from typing import List, Tuple
+from typing import List, NamedTuple, Tuple
 
 import numpy as np
 import torch
@@ -17,18 +17,28 @@ from .preprocessing import augment_array, sample_generator
 
 DIGITS_VALIDATION_SHARE = 0.2
 DIGITS_SPLIT_SEED = 0
-FASHION_MNIST = {"train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"), "val": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")}
+FASHION_MNIST = {
+    "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
+    "val": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
+}
+FASHION_CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+
+
+class Arrays(NamedTuple):
+    """Images uint8 [N, C, H, W] with C 1 or 3, labels int64 [N], and the names of the classes."""
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    classes: List[str]
 
 
 class ArrayImages(ImageSet):
-    """Images uint8 [N, C, H, W] with C 1 or 3, resized once to size x size."""
+    """Images in memory, resized once to size x size."""
 
-    def __init__(
-        self, images: torch.Tensor, labels: torch.Tensor, classes: List[str], size: int, preprocessing: str = "none", seed: int = 0
-    ) -> None:
-        super().__init__(classes)
-        self._images = _resized(images.expand(-1, 3, -1, -1), size)
-        self._labels = [int(label) for label in labels]
+    def __init__(self, arrays: Arrays, size: int, preprocessing: str = "none", seed: int = 0) -> None:
+        super().__init__(arrays.classes)
+        self._images = _resized(arrays.images.expand(-1, 3, -1, -1), size)
+        self._labels = [int(label) for label in arrays.labels]
         self._preprocessing = preprocessing
         self._seed = seed
 
@@ -53,24 +63,23 @@ def _resized(images: torch.Tensor, size: int) -> torch.Tensor:
     return resized.round().clamp(0, 255).to(torch.uint8)
 
 
-def load_digits() -> Tuple[Tuple[torch.Tensor, torch.Tensor], Tuple[torch.Tensor, torch.Tensor], List[str]]:
-    """scikit-learn's handwritten digits, 8 x 8: (training images and labels, validation images and labels, classes).
+def load_digits() -> Tuple[Arrays, Arrays]:
+    """scikit-learn's handwritten digits, 8 x 8: training and validation images.
 
     The split is stratified and fixed: 1,437 training and 360 validation images.
     """
     from sklearn.datasets import load_digits as load
     from sklearn.model_selection import train_test_split
 
-    bunch = load()
-    images = np.round(bunch.images * (255 / 16)).astype(np.uint8)[:, None]
-    parts = train_test_split(
-        images, bunch.target, test_size=DIGITS_VALIDATION_SHARE, random_state=DIGITS_SPLIT_SEED, stratify=bunch.target
-    )
+    pixels, targets = load(return_X_y=True)
+    images = np.round(pixels.reshape(-1, 1, 8, 8) * (255 / 16)).astype(np.uint8)
+    parts = train_test_split(images, targets, test_size=DIGITS_VALIDATION_SHARE, random_state=DIGITS_SPLIT_SEED, stratify=targets)
     train, validation, train_labels, validation_labels = (torch.from_numpy(np.ascontiguousarray(part)) for part in parts)
-    return (train, train_labels), (validation, validation_labels), [str(digit) for digit in range(10)]
+    classes = [str(digit) for digit in range(10)]
+    return Arrays(train, train_labels, classes), Arrays(validation, validation_labels, classes)
 
 
-def load_cifar10(path: str, is_training: bool) -> Tuple[torch.Tensor, torch.Tensor, List[str]]:
+def load_cifar10(path: str, is_training: bool) -> Arrays:
     """CIFAR-10 from the folder that holds `cifar-10-batches-py`."""
     from torchvision.datasets import CIFAR10
 
@@ -81,16 +90,15 @@ def load_cifar10(path: str, is_training: bool) -> Tuple[torch.Tensor, torch.Tens
             f"no CIFAR-10 in {path or 'an empty --data-path'}: expected the folder {path}/cifar-10-batches-py with the unpacked Python "
             f"version of the data set ({error})"
         ) from error
-    return torch.from_numpy(data.data).permute(0, 3, 1, 2), torch.tensor(data.targets), data.classes
+    return Arrays(torch.from_numpy(data.data).permute(0, 3, 1, 2), torch.tensor(data.targets), data.classes)
 
 
-def load_fashion_mnist(path: str, is_training: bool) -> Tuple[torch.Tensor, torch.Tensor, List[str]]:
+def load_fashion_mnist(path: str, is_training: bool) -> Arrays:
     """Fashion-MNIST from idx files, packed or not, in one folder."""
     images_name, labels_name = FASHION_MNIST["train" if is_training else "val"]
     images = torch.from_numpy(read_idx(path, images_name))
     labels = torch.from_numpy(read_idx(path, labels_name))
-    classes = "T-shirt/top Trouser Pullover Dress Coat Sandal Shirt Sneaker Bag Ankle-boot".split()
-    return images[:, None], labels, classes
+    return Arrays(images[:, None], labels.long(), list(FASHION_CLASSES))
 
 
 def read_idx(folder: str, name: str) -> np.ndarray:
@@ -113,9 +121,9 @@ def read_idx(folder: str, name: str) -> np.ndarray:
         raise DataError(f"{found[0]} cannot be read: {error}") from error
 
 
-def generate_images(count: int, size: int, seed: int, num_classes: int = 10) -> Tuple[torch.Tensor, torch.Tensor, List[str]]:
+def generate_images(count: int, size: int, seed: int, num_classes: int = 10) -> Arrays:
     """Random images and labels, the same for a seed: for speed and for tests, there is nothing in them to learn."""
     generator = torch.Generator().manual_seed(seed)
     images = torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, generator=generator)
     labels = torch.randint(0, num_classes, (count,), generator=generator)
-    return images, labels, [str(index) for index in range(num_classes)]
+    return Arrays(images, labels, [str(index) for index in range(num_classes)])

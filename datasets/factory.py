@@ -46,19 +46,17 @@ def build_image_sets(config: DataConfig, seed: int, validation_size: Optional[in
 
 def _from_arrays(config: DataConfig, seed: int, validation_size: int) -> ImageSets:
     if config.dataset == "digits":
-        train, validation, classes = arrays.load_digits()
+        train, validation = arrays.load_digits()
     elif config.dataset == "cifar10":
-        *train, classes = arrays.load_cifar10(config.data_path, is_training=True)
-        *validation, _ = arrays.load_cifar10(config.data_path, is_training=False)
+        train, validation = (arrays.load_cifar10(config.data_path, is_training) for is_training in (True, False))
     elif config.dataset == "fashion-mnist":
-        *train, classes = arrays.load_fashion_mnist(config.data_path, is_training=True)
-        *validation, _ = arrays.load_fashion_mnist(config.data_path, is_training=False)
+        train, validation = (arrays.load_fashion_mnist(config.data_path, is_training) for is_training in (True, False))
     else:
-        *train, classes = arrays.generate_images(config.generated_images, config.image_size, seed)
-        *validation, _ = arrays.generate_images(max(1, config.generated_images // 5), validation_size, seed + 1)
+        train = arrays.generate_images(config.generated_images, config.image_size, seed)
+        validation = arrays.generate_images(max(1, config.generated_images // 5), validation_size, seed + 1)
     return ImageSets(
-        ArrayImages(*train, classes, config.image_size, config.preprocessing, seed),
-        ArrayImages(*validation, classes, validation_size),
+        ArrayImages(train, config.image_size, config.preprocessing, seed),
+        ArrayImages(validation, validation_size),
     )
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from typing import Any, Callable, Dict, Iterator, Optional, Set, Tuple
 
-import poptorch
 import torch
+
+import poptorch
 
 from .errors import DataError
 from .images import ImageSet

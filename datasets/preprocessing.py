@@ -57,7 +57,7 @@ def _covered(crop: Box, target: Box) -> float:
 def crop_and_flip(image: Image.Image, size: int, objects: Sequence[Box], generator: random.Random) -> torch.Tensor:
     """Random crop resized to size x size, and flipped with probability 1/2: uint8 [3, size, size]."""
     box = random_crop_box(image.width, image.height, objects, generator)
-    resized = image.resize((size, size), Image.BILINEAR, box=box)
+    resized = image.resize((size, size), Image.Resampling.BILINEAR, box=box)
     return flip(to_tensor(resized), generator)
 
 
@@ -65,14 +65,14 @@ def resize_and_centre_crop(image: Image.Image, size: int) -> torch.Tensor:
     """Shorter side to size * 256 / 224, then the centre: uint8 [3, size, size]."""
     shorter = int(size / VALIDATION_CROP)
     scale = shorter / min(image.width, image.height)
-    resized = image.resize((max(size, round(image.width * scale)), max(size, round(image.height * scale))), Image.BILINEAR)
+    resized = image.resize((max(size, round(image.width * scale)), max(size, round(image.height * scale))), Image.Resampling.BILINEAR)
     left, top = (resized.width - size) // 2, (resized.height - size) // 2
     return to_tensor(resized.crop((left, top, left + size, top + size)))
 
 
 def resize(image: Image.Image, size: int) -> torch.Tensor:
     """The whole image at size x size: uint8 [3, size, size]."""
-    return to_tensor(image.resize((size, size), Image.BILINEAR))
+    return to_tensor(image.resize((size, size), Image.Resampling.BILINEAR))
 
 
 def to_tensor(image: Image.Image) -> torch.Tensor:

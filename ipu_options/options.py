@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Dict
 
-import poptorch
 import torch
 
+import poptorch
 from config import BatchConfig, IpuConfig, OptimizerConfig, PrecisionConfig
 
 # popart.RecomputationType, which real PopTorch takes as an int

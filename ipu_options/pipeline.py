@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 from typing import List, Sequence
 
-import poptorch
 from torch import nn
+
+import poptorch
 
 
 def place_on_ipus(model: nn.Module, network: nn.Module, splits: Sequence[str]) -> None:

@@ -30,6 +30,8 @@ def mixup_quantiles(alpha: float, count: int = _TABLE_SIZE) -> torch.Tensor:
 class Mixup(nn.Module):
     """lam * image + (1 - lam) * partner, one lam for each image."""
 
+    quantiles: torch.Tensor
+
     def __init__(self, alpha: float) -> None:
         super().__init__()
         self.register_buffer("quantiles", mixup_quantiles(alpha), persistent=False)

@@ -11,7 +11,18 @@ from torch import nn
 
 from config import ModelConfig
 
-from .architectures import HEAD_CHANNELS, SIZES, SQUEEZE_RATIO, STAGES, STEM_CHANNELS, Size, Stage, num_groups, scale_channels, scale_repeats
+from .architectures import (
+    HEAD_CHANNELS,
+    SIZES,
+    SQUEEZE_RATIO,
+    STAGES,
+    STEM_CHANNELS,
+    Size,
+    Stage,
+    num_groups,
+    scale_channels,
+    scale_repeats,
+)
 from .initialisation import initialise_efficientnet
 from .norm import build_norm_act
 
@@ -34,7 +45,8 @@ def build_efficientnet(config: ModelConfig, num_classes: int) -> nn.Module:
         drop_rate=config.dropout,
         drop_path_rate=config.drop_path,
     )
-    model.conv_stem.stride = (size.stem_stride, size.stem_stride)
+    stem: Any = model.conv_stem
+    stem.stride = (size.stem_stride, size.stem_stride)  # timm's stem always halves; this one pads by its stride
     initialise_efficientnet(model)
     return model
 

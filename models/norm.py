@@ -86,5 +86,3 @@ def norm_parameter_names(model: nn.Module) -> Set[str]:
         if isinstance(module, (nn.GroupNorm, nn.BatchNorm2d, ProxyNormAct)):
             names |= {f"{path}.{name}" for name in ("weight", "bias") if getattr(module, name) is not None}
     return names
-
-

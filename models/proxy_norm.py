@@ -118,6 +118,8 @@ class ProxyNormAct(nn.Module):
     y = norm(x), z = swish(weight * y + bias), out = (z - mu) * rho with mu and rho of `proxy_norm_activation`. Statistics are float32.
     """
 
+    quantiles: torch.Tensor
+
     def __init__(self, channels: int, num_groups: int, norm_epsilon: float, proxy_epsilon: float) -> None:
         super().__init__()
         self.num_groups = num_groups
@@ -134,7 +136,9 @@ class ProxyNormAct(nn.Module):
         normalised = F.group_norm(x, self.num_groups, self.weight, self.bias, self.norm_epsilon)
         parameters = (self.weight, self.bias, self.proxy_weight, self.proxy_bias)
         wide = [values.float() for values in (*parameters, self.quantiles)]
-        return proxy_norm_activation(normalised, *wide, self.proxy_epsilon)
+        weight, bias, proxy_weight, proxy_bias, quantiles = wide
+        return proxy_norm_activation(normalised, weight, bias, proxy_weight, proxy_bias, quantiles, self.proxy_epsilon)
 
     def extra_repr(self) -> str:
+        """What `print` shows."""
         return f"{self.weight.numel()}, num_groups={self.num_groups}, norm_epsilon={self.norm_epsilon}"

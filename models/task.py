@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Callable, Optional, Tuple
 
-import poptorch
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+import poptorch
 from config import AugmentationConfig, ModelConfig, PrecisionConfig
 
 from .augmentation import Cutmix, Labels, Mixup
@@ -21,6 +21,9 @@ IMAGENET_DEVIATION = (58.395, 57.12, 57.375)
 
 class Classifier(nn.Module):
     """Normalisation on the device, and the network: uint8 (or already normalised) images [N, 3, H, W] to logits [N, classes]."""
+
+    pixel_mean: torch.Tensor
+    pixel_deviation: torch.Tensor
 
     def __init__(self, network: nn.Module, compute_dtype: torch.dtype) -> None:
         super().__init__()

@@ -29,14 +29,17 @@ def draw_curves(path: Path, training: Sequence[Dict[str, Any]], validation: Sequ
     figure.savefig(path, dpi=120)
 
 
-def _panel(
-    axes: Any, training: Sequence[Dict[str, Any]], validation: Sequence[Dict[str, Any]], column: str, name: str, label: str
-) -> None:
+def _panel(axes: Any, training: Sequence[Dict[str, Any]], validation: Sequence[Dict[str, Any]], column: str, name: str, label: str) -> None:
     axes.plot([row["epoch"] for row in training], [row[column] for row in training], label="training", color=_COLOURS["training"])
     kinds: List[str] = sorted({row["weights"] for row in validation})
     for kind in kinds:
         rows = [row for row in validation if row["weights"] == kind]
         axes.plot(
-            [row["epoch"] for row in rows], [row[name] for row in rows], "o-", ms=3, label=f"validation, {kind} weights", color=_COLOURS[kind]
+            [row["epoch"] for row in rows],
+            [row[name] for row in rows],
+            "o-",
+            ms=3,
+            label=f"validation, {kind} weights",
+            color=_COLOURS[kind],
         )
     axes.set_ylabel(label)

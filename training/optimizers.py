@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Set
 
-import poptorch
 import torch
 from torch import nn
 
+import poptorch
 from config import Config
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+import uuid
 from pathlib import Path
 from typing import Any, Dict, Mapping, Optional
 
@@ -60,7 +61,7 @@ class Progress:
 
 
 class WandbLog:
-    """Weights & Biases; a failure is said once and never stops a run. The run's id is kept in its folder, so that resuming goes on there."""
+    """Weights & Biases; a failure is said once and never stops a run. Its id is kept in the run's folder for resuming."""
 
     def __init__(self, run: RunConfig, folder: Path, config: Mapping[str, Any]) -> None:
         self._run: Optional[Any] = None
@@ -71,7 +72,7 @@ class WandbLog:
         import wandb
 
         id_file = folder / "wandb-id"
-        run_id = id_file.read_text().strip() if id_file.is_file() else wandb.util.generate_id()
+        run_id = id_file.read_text().strip() if id_file.is_file() else uuid.uuid4().hex[:8]
         id_file.write_text(run_id)
         settings: Dict[str, Any] = dict(project=run.wandb_project, name=folder.name, id=run_id, resume="allow", dir=str(folder))
         self._run = wandb.init(config=dict(config), **settings)
@@ -90,6 +91,6 @@ class WandbLog:
     def _try(self, what: str, action: Any) -> None:
         try:
             action()
-        except Exception as error:  # whatever a logger does wrong must not stop training
+        except Exception as error:  # noqa: BLE001  whatever a logger does wrong must not stop training
             logger.warning("Weights & Biases could not %s (%s: %s); the run goes on without it", what, type(error).__name__, error)
             self._run = None

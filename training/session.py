@@ -8,12 +8,12 @@ import random
 import sys
 import time
 from pathlib import Path
-from typing import Any, Dict, Iterator, Mapping, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
 
 import numpy as np
-import poptorch
 import torch
 
+import poptorch
 from config import Config, ConfigError
 
 from .checkpoint import check_same_config, load_checkpoint, newest_whole_checkpoint, plain_config
@@ -52,25 +52,19 @@ def open_run(config: Config) -> Tuple[Path, Optional[Dict[str, Any]]]:
         CheckpointError: nothing to resume, a damaged checkpoint, or another config.
         ConfigError: the folder holds a run already and is not to be resumed.
     """
-    run = config.run
-    checkpoint_path = _resumed_path(config)
-    if checkpoint_path is not None:
-        folder = checkpoint_path.parent.parent
-        payload = load_checkpoint(checkpoint_path)
+    checkpoint = _resumed_path(config)
+    payload = None
+    if checkpoint is not None:
+        payload = load_checkpoint(checkpoint)
         check_same_config(payload["config"], config)
-        logging.getLogger(__name__).info("resuming %s at update %d", checkpoint_path, payload["position"]["update"])
-        return Path(run.output) if run.output and run.resume != "auto" else folder, _prepared(run.output, folder, payload)
-    folder = Path(run.output) if run.output else _new_folder(config.preset)
-    if (folder / "checkpoints").is_dir() and any((folder / "checkpoints").iterdir()):
+        logging.getLogger(__name__).info("resuming %s at update %d", checkpoint, payload["position"]["update"])
+    folder = Path(config.run.output) if config.run.output else checkpoint.parent.parent if checkpoint else _new_folder(config.preset)
+    is_used = (folder / "checkpoints").is_dir() and any((folder / "checkpoints").iterdir())
+    if payload is None and is_used:
         raise ConfigError(f"{folder} holds a run already: go on with --resume auto, or choose another --output")
     _make(folder)
     write_config(folder / "config.yml", {"preset": config.preset, **plain_config(config)})
-    return folder, None
-
-
-def _prepared(output: str, folder: Path, payload: Dict[str, Any]) -> Dict[str, Any]:
-    _make(Path(output) if output else folder)
-    return payload
+    return folder, payload
 
 
 def _resumed_path(config: Config) -> Optional[Path]:
@@ -127,3 +121,16 @@ def print_result(summary: Mapping[str, Any], folder: Path, exit_code: int) -> No
         lines.append(f"training speed       {summary['images_per_second']:.0f} images/s")
     lines += [f"checkpoint           {summary['checkpoint']}", f"curves and tables    {folder}/curves.png, training.csv, validation.csv"]
     sys.stdout.write("\n".join(lines) + "\n")
+
+
+def validation_lines(result: Mapping[str, Any], folder: Path, export: str) -> List[str]:
+    """What validate.py prints."""
+    lines = [
+        f"checkpoint  {result['checkpoint']} ({result['weights']} weights)",
+        f"top-1       {result['top1']:.2f} %",
+        f"top-5       {result['top5']:.2f} %",
+        f"loss        {result['loss']:.4f}",
+        f"images      {int(result['images'])} at {result['image_size']} pixels, {result['images_per_second']:.0f} images/s",
+        f"written to  {folder / 'validate.csv'}, {folder / 'validate.json'}",
+    ]
+    return lines + ([f"weights in  {export}"] if export else [])

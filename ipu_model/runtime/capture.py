@@ -40,8 +40,8 @@ _FACTORIES = {
 class Captured:
     """A captured step.
 
-    `prepare(parameters, buffers)` computes what does not change between micro batches; `run(prepared, parameters, buffers, inputs, loss_scale)` returns
-    (output tensors, gradients): gradients are those of `loss_scale * loss`, one for each trainable parameter, none for inference.
+    `prepare` computes what does not change between micro batches, `run` one micro batch: it returns (output tensors, gradients), the
+    gradients those of `loss_scale * loss`, one for each trainable parameter, none for inference.
     """
 
     graph: SplitGraph

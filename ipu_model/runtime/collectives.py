@@ -10,16 +10,14 @@ import torch
 
 @dataclass(frozen=True)
 class Reduction:
-    """How the gradients of the micro batches of an update combine: mean or sum, running or at the end, and the type accumulators are stored in."""
+    """How the gradients of the micro batches of an update combine: mean or sum, running or at the end, in accumulators of what type."""
 
     is_mean: bool
     is_running: bool
     accumulator_dtype: torch.dtype
 
 
-def accumulate(
-    accumulators: List[torch.Tensor], gradients: Sequence[torch.Tensor], step: int, rule: Reduction
-) -> List[torch.Tensor]:
+def accumulate(accumulators: List[torch.Tensor], gradients: Sequence[torch.Tensor], step: int, rule: Reduction) -> List[torch.Tensor]:
     """Add one micro batch's gradients to a replica's accumulators, which are stored in the accumulator type.
 
     A running mean keeps the mean of the steps so far, a <- a * k / (k + 1) + g / (k + 1), so that a half accumulator does not

@@ -1,4 +1,4 @@
-"""Splits a captured graph in two: what depends on parameters and constant buffers alone, computed once for each weight update, and the rest.
+"""Splits a captured graph in two: what depends on constant state alone, computed once for each weight update, and the rest.
 
 Casts of float32 weights to half, or statistics of a proxy distribution, are then not computed again for every micro batch. Values are the
 same to the last bit: the same operations run on the same inputs.
@@ -11,6 +11,7 @@ from typing import Any, Callable, Dict, Sequence, Set
 
 import torch
 from torch import fx
+from torch.fx.node import map_arg
 
 
 class SplitGraph:
@@ -100,8 +101,7 @@ def _extract(owner: fx.GraphModule, inputs: Sequence[fx.Node], nodes: Any, outpu
             copies[node] = graph.node_copy(node, lambda source: copies[source])
     if outputs is None:
         (result,) = [node for node in owner.graph.nodes if node.op == "output"]
-        graph.output(fx.node.map_arg(result.args[0], lambda source: copies[source]))
+        graph.output(map_arg(result.args[0], lambda source: copies[source]))
     else:
         graph.output([copies[node] for node in outputs])
     return fx.GraphModule(owner, graph)
-

@@ -37,7 +37,7 @@ class LossScaler:
         return gradients
 
     def _next_scale(self, gradients: Sequence[torch.Tensor]) -> torch.Tensor:
-        large = sum((gradient.abs() > ASSUMED_EDGE).sum() for gradient in gradients)
+        large = torch.stack([(gradient.abs() > ASSUMED_EDGE).sum() for gradient in gradients]).sum()
         share = large / sum(gradient.numel() for gradient in gradients)
         factor = torch.where(share > ASSUMED_UPPER_SHARE, 0.5, 2.0)
         return (self.scale * factor).clamp(1.0, LARGEST_SCALE)

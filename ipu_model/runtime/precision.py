@@ -6,6 +6,7 @@ half tensors, and casts inside it round to half, but everything between is compu
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -27,16 +28,14 @@ def emulate_half_in_float32(graph_module: fx.GraphModule) -> None:
     if not any(_is_half(node) for node in graph.nodes):
         return
     for node in list(graph.nodes):
-        if node.op == "placeholder" and _is_half(node):
-            _insert_after(graph, node, torch.float32)
-        elif node.op == "get_attr" and _is_half(node):
+        if node.op in ("placeholder", "get_attr") and _is_half(node):
             _insert_after(graph, node, torch.float32)
         elif node.op == "call_function" and node.target is torch.ops.aten._to_copy.default:
             _rewrite_cast(node)
         elif node.op == "call_function":
             node.args, node.kwargs = pytree.tree_map(_float_for_half, (node.args, node.kwargs))
         elif node.op == "output":
-            node.args = pytree.tree_map(lambda value: _as_half_output(graph, node, value), node.args)
+            node.args = pytree.tree_map(partial(_as_half_output, graph, node), node.args)
     graph.lint()
     graph_module.recompile()
 

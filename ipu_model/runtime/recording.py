@@ -26,6 +26,7 @@ class Recording:
     is_training: bool
     block_starts: List[BlockStart] = field(default_factory=list)
     losses: List[torch.Tensor] = field(default_factory=list)
+    num_recomputation_checkpoints: int = 0
     is_inside_block: bool = False
     has_operations_outside_blocks: bool = False
 
@@ -49,9 +50,7 @@ class Recording:
     def final_loss(self) -> torch.Tensor:
         """The one marked loss that no other marked loss is computed from; `Error` for none or several."""
         remaining = [
-            loss
-            for index, loss in enumerate(self.losses)
-            if not any(_is_computed_from(other, loss) for other in self.losses[index + 1 :])
+            loss for index, loss in enumerate(self.losses) if not any(_is_computed_from(other, loss) for other in self.losses[index + 1 :])
         ]
         if not remaining:
             raise Error(

@@ -44,7 +44,7 @@ def _check(name: str, expected: Any, value: Any) -> None:
 _REMEDY = " Shapes, types and constants are fixed at compilation; call destroy() to compile again."
 
 
-def _check_keys(name: str, expected: Dict[str, Any], value: Dict[str, Any]) -> None:
+def _check_keys(name: str, expected: Any, value: Any) -> None:
     missing = [str(key) for key in expected if key not in value]
     unexpected = [str(key) for key in value if key not in expected]
     parts = []

@@ -67,9 +67,7 @@ class DataLoader(torch.utils.data.DataLoader):
             raise absent("poptorch.DataLoader over several processes", "a batch_sampler and auto_distributed_partitioning=False")
         self._options = options
         self._num_batches = (
-            options.device_iterations
-            * (options.replication_factor // options.input_group_size)
-            * options.Training.gradient_accumulation
+            options.device_iterations * (options.replication_factor // options.input_group_size) * options.Training.gradient_accumulation
         )
         if persistent_workers is None:
             persistent_workers = num_workers > 0

@@ -19,9 +19,7 @@ class _PopartOptions(OptionStore):
 
     def __init__(self) -> None:
         super().__init__()
-        object.__setattr__(
-            self, "options", {"instrumentWithHardwareCycleCounter": False, "rearrangeAnchorsOnHost": False}
-        )
+        object.__setattr__(self, "options", {"instrumentWithHardwareCycleCounter": False, "rearrangeAnchorsOnHost": False})
 
     def set(self, key: str, value: Any) -> _PopartOptions:  # type: ignore[override]  # PopTorch's own signature
         """Keep a value under any name."""
@@ -74,9 +72,7 @@ class _TrainingOptions(OptionStore):
         self.set(accumulation_and_replication_reduction_type=reduction_type)
         return self
 
-    def setMeanAccumulationAndReplicationReductionStrategy(
-        self, strategy: enums.MeanReductionStrategy
-    ) -> _TrainingOptions:
+    def setMeanAccumulationAndReplicationReductionStrategy(self, strategy: enums.MeanReductionStrategy) -> _TrainingOptions:
         """When the mean divides."""
         self.set(meanAccumulationAndReplicationReductionStrategy=strategy)
         return self

@@ -7,24 +7,24 @@ import datetime
 import functools
 import os
 import time
-from typing import Any, Callable, Dict, List, Optional, Tuple, Union
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import torch
 from torch.utils import _pytree as pytree
 
 from ipu_model.program.placement import Placement
 from ipu_model.runtime.batching import Layout, OutputCollector, split
-from ipu_model.runtime.capture import Captured, bind_arguments, capture, narrow_dtype
+from ipu_model.runtime.capture import Captured, bind_arguments, capture
 from ipu_model.runtime.collectives import Reduction
 from ipu_model.runtime.errors import Error, absent
-from ipu_model.runtime.executor import DeviceState, run_inference, run_training
-from ipu_model.runtime.loss_scaling import LossScaler
-from ipu_model.runtime.random import DeviceRandom, host_random_kept
-from ipu_model.runtime.update import Rule, apply_update
+from ipu_model.runtime.executor import run_inference, run_training
+from ipu_model.runtime.random import host_random_kept
+from ipu_model.runtime.update import apply_update
 
 from . import _optimizer_link as link
 from ._announce import announce, compilation_progress
 from ._arguments import check_arguments
+from ._device_weights import DeviceWeights
 from ._wrapping import unwrap, wrap
 from .enums import CommGroupType, ConnectionType, MeanReductionStrategy, OutputMode, ReductionType
 from .options import Options
@@ -53,10 +53,11 @@ class _CallableModel(torch.nn.Module):
         self.forward = function  # type: ignore[method-assign,assignment]
 
 
-class PoplarExecutor:
+class PoplarExecutor(DeviceWeights):
     """Compiles a model at its first call, keeps its state on the device, and runs it. See `poptorch_api` sections 3 and 4."""
 
     def __init__(self, model: Any, options: Optional[Options], training: bool, optimizer: Any = None) -> None:
+        super().__init__()
         announce()
         if options is not None and not isinstance(options, Options):
             raise Error(f"options must be a poptorch.Options, got {options!r}.")
@@ -74,11 +75,6 @@ class PoplarExecutor:
                 link.optimizer_kind(self._optimizer)
             wrap(self._user_model, self)
         self._device = torch.device(os.environ.get("IPU_MODEL_DEVICE", "cpu"))
-        self._executable: Optional[Captured] = None
-        self._state: Optional[DeviceState] = None
-        self._is_attached = False
-        self._is_host_stale = False
-        self._rng_state: Optional[List[int]] = None
 
     # ---- what it is
 
@@ -105,10 +101,6 @@ class PoplarExecutor:
     def isCompiled(self) -> bool:
         """Whether the model has been compiled."""
         return self._executable is not None
-
-    def isAttachedToDevice(self) -> bool:
-        """Whether the device holds the model's state."""
-        return self._is_attached
 
     def compilationTime(self) -> datetime.timedelta:
         """How long compiling took."""
@@ -227,9 +219,6 @@ class PoplarExecutor:
         if weights:
             apply_update(self._rule, self._trainable_names, weights, gradients, self._state.optimizer)
 
-    def _to_device(self, value: Any) -> Any:
-        return narrow_dtype(value.detach()).to(self._device).contiguous() if isinstance(value, torch.Tensor) else value
-
     # ---- optimizer
 
     def setOptimizer(self, optimizer: Any) -> None:
@@ -239,87 +228,6 @@ class PoplarExecutor:
         if self._is_attached:
             self._rule = link.refreshed_rule(self, self._rule, previous)
 
-    # ---- where weights are
-
-    def attachToDevice(self) -> None:
-        """Upload weights, buffers, optimizer state and random state."""
-        self._need_compiled("attachToDevice")
-        assert self._options.connection_type != ConnectionType.Never, "Trying to attach to an offline device"
-        if self._is_attached:
-            raise Error("The model is already attached to a device.")
-        seed = self._options.random_seed if self._options.exists("random_seed") else torch.initial_seed() % 2**32
-        self._state = DeviceState([], [], DeviceRandom(seed))
-        if self._rng_state is not None:
-            self._state.random.state = self._rng_state
-        self._is_attached = True
-        if self._training and self._optimizer is not None:
-            self._scaler = self._build_scaler()
-            self._rule = link.initial_rule(self)
-        self.copyWeightsToDevice()
-
-    def _build_scaler(self) -> LossScaler:
-        is_automatic = bool(self._options._Popart.options.get("automaticLossScalingSettings.enabled"))
-        return LossScaler(getattr(self._optimizer, "loss_scaling", 1.0), is_automatic, self._device)
-
-    def copyWeightsToDevice(self) -> None:
-        """Upload the host's weights and buffers, over whatever the device has."""
-        self._need_compiled("copyWeightsToDevice")
-        if not self._is_attached:
-            return
-        assert self._state is not None
-        names = [name for name, _ in self._model.named_parameters()]
-        self._parameter_names = names
-        self._state.parameters = [self._to_device(p).clone() for p in self._model.parameters()]
-        self._state.buffers = [
-            [self._to_device(b).clone() for b in self._model.buffers()] for _ in range(self._options.replication_factor)
-        ]
-        self._is_host_stale = False
-
-    def copyWeightsToHost(self) -> None:
-        """Download the device's weights, and replica 0's buffers, into the user's model."""
-        self._need_compiled("copyWeightsToHost")
-        if self._state is None:
-            return
-        with torch.no_grad():
-            for host, device in zip(self._model.parameters(), self._state.parameters):
-                host.data.copy_(device)
-            for host, device in zip(self._model.buffers(), self._state.buffers[0]):
-                host.data.copy_(device)
-        self._is_host_stale = False
-
-    def copyWeightsToHostIfNeeded(self) -> bool:
-        """Download if the device has trained since the last time; returns whether it did."""
-        if not (self._is_attached and self._is_host_stale):
-            return False
-        self.copyWeightsToHost()
-        return True
-
-    def _follow_trainer(self) -> None:
-        """An inference model gets the weights of the training model of the same module."""
-        download: Union[Callable[[], bool], None] = getattr(self._user_model, "copyWeightsToHostIfNeeded", None)
-        if download is not None and download():
-            self.copyWeightsToDevice()
-
-    def load_state_dict(self, state_dict: Dict[str, Any], strict: bool = True) -> Any:
-        """Load into the user's model, and upload."""
-        result = self._user_model.load_state_dict(state_dict, strict)
-        if self._is_attached:
-            self.copyWeightsToDevice()
-        return result
-
-    def detachFromDevice(self) -> None:
-        """Download everything and let the device go."""
-        self._need_compiled("detachFromDevice")
-        if not self._is_attached:
-            raise Error("Device is not attached: nothing to detach from.")
-        self.copyWeightsToHostIfNeeded()
-        assert self._state is not None
-        self._rng_state = self._state.random.state
-        if self._training:
-            link.keep_state_on_host(self)
-        self._is_attached = False
-        self._state = None
-
     def destroy(self) -> None:
         """Download everything, drop the compiled model, and give the user's module its own class back."""
         if self._is_attached:
@@ -327,23 +235,6 @@ class PoplarExecutor:
         if self._executable is not None and self._training:
             unwrap(self._user_model)
         self._executable = None
-
-    @property
-    def rng_state(self) -> Optional[List[int]]:
-        """`[seed, counter]` of the device's random numbers."""
-        self._need_compiled("rng_state")
-        return self._state.random.state if self._state is not None else self._rng_state
-
-    @rng_state.setter
-    def rng_state(self, state: List[int]) -> None:
-        self._need_compiled("rng_state")
-        self._rng_state = list(state)
-        if self._state is not None:
-            self._state.random.state = state
-
-    def _need_compiled(self, name: str) -> None:
-        if self._executable is None:
-            raise Error(f"Model has not been compiled: call it, or compile(), before {name}.")
 
 
 def _executor_options(options: Options, training: bool) -> Options:
@@ -353,8 +244,7 @@ def _executor_options(options: Options, training: bool) -> Options:
         own.outputMode(OutputMode.Final if training else OutputMode.All)
     if not training and own.Training.gradient_accumulation != 1:
         raise Error(
-            "You must set poptorch.Options().Training.gradientAccumulation to 1 for inference, it is "
-            f"{own.Training.gradient_accumulation}."
+            f"You must set poptorch.Options().Training.gradientAccumulation to 1 for inference, it is {own.Training.gradient_accumulation}."
         )
     own._freeze()
     return own

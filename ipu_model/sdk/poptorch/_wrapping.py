@@ -68,7 +68,7 @@ def _plain_reduce(self: Any, protocol: int) -> Any:
     return _restore, (type(self).__bases__[1], state)
 
 
-def _restore(original: type, state: Dict[str, Any]) -> Any:
+def _restore(original: Any, state: Dict[str, Any]) -> Any:
     module = original.__new__(original)
     module.__setstate__(state)
     return module

@@ -41,6 +41,9 @@ class Optimizer:
     """What every PopTorch optimizer has beside torch's."""
 
     loss_scaling: float
+    velocity_scaling: float
+    use_combined_accum: bool
+    bias_correction: bool
     variable_attrs: VariableAttributes
     _executor: Any = None  # the executor that trains with this optimizer, once attached
     _loaded: Optional[Dict[str, Any]] = None  # device state that waits for the upload
@@ -109,9 +112,7 @@ class SGD(Optimizer, torch.optim.SGD):
         max_grad_norm: Optional[float] = None,
     ) -> None:
         hyper = dict(lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay, nesterov=nesterov)
-        torch.optim.SGD.__init__(
-            self, params, **_present(**hyper, maximize=maximize, foreach=foreach, differentiable=differentiable)
-        )
+        torch.optim.SGD.__init__(self, params, **_present(**hyper, maximize=maximize, foreach=foreach, differentiable=differentiable))
         extra = dict(
             loss_scaling=loss_scaling,
             velocity_scaling=velocity_scaling,
@@ -232,9 +233,7 @@ class RMSprop(Optimizer, torch.optim.RMSprop):
         use_tf_variant: Optional[bool] = None,
     ) -> None:
         hyper = dict(lr=lr, alpha=alpha, eps=eps, weight_decay=weight_decay, momentum=momentum, centered=centered)
-        torch.optim.RMSprop.__init__(
-            self, params, **_present(**hyper, maximize=maximize, foreach=foreach, differentiable=differentiable)
-        )
+        torch.optim.RMSprop.__init__(self, params, **_present(**hyper, maximize=maximize, foreach=foreach, differentiable=differentiable))
         extra = dict(
             loss_scaling=loss_scaling,
             accum_type=accum_type,
@@ -294,5 +293,7 @@ class LAMB(Optimizer, torch.optim.Optimizer):
         rule = Rule("lamb", self.param_groups, {name: g for name, g, _ in pairs}, flags={"bias_correction": self.bias_correction})
         with torch.no_grad():
             weights = [p.data for _, _, p in pairs]
-            apply_update(rule, [name for name, _, _ in pairs], weights, [p.grad for _, _, p in pairs], self._host_state)
+            apply_update(
+                rule, [name for name, _, _ in pairs], weights, [p.grad for _, _, p in pairs if p.grad is not None], self._host_state
+            )
         return None

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import ast
 import copy
 import json
 import os
-from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 import torch
+
+from ipu_model.runtime.errors import absent
 
 from . import enums
 from ._execution import PipelinedExecution, _IExecutionStrategy
@@ -23,11 +23,8 @@ from ._option_groups import (
     _TrainingOptions,
     logger,
 )
+from ._options_files import ConfigFileError as ConfigFileError, apply_file, apply_json
 from ._store import OptionStore
-
-
-class ConfigFileError(Exception):
-    """A line of an options file that could not be applied."""
 
 
 class Options(OptionStore):
@@ -271,35 +268,18 @@ class Options(OptionStore):
 
     def from_json(self, string: str) -> Options:
         """Apply a JSON object: dotted setter names to arguments; "EnumName.Member" becomes the enum member."""
-        for name, argument in json.loads(string).items():
-            arguments = argument if isinstance(argument, list) else [argument]
-            setter: Any = self
-            for part in name.split("."):
-                setter = getattr(setter, part)
-            setter(*[_enum_member(value) for value in arguments])
+        apply_json(self, string)
         return self
 
     def loadFromFile(self, path: str) -> Options:
         """Apply a file of setter calls, one a line, written without the leading `options.`."""
-        import poptorch
-
-        for number, line in enumerate(Path(path).read_text().splitlines(), start=1):
-            text = line.strip()
-            if not text or text.startswith("#"):
-                continue
-            try:
-                ast.parse(f"options.{text}", mode="eval")
-                eval(f"options.{text}", {"options": self, "poptorch": poptorch})
-            except Exception as error:  # the file is the user's: any failure is reported with its line
-                raise ConfigFileError(
-                    f"{type(error).__name__} at line {number} of {Path(path).name}: {error}: {text}"
-                ) from error
+        apply_file(self, path)
         return self
 
+    def anchorTensor(self, *arguments: Any, **settings: Any) -> Options:
+        """Absent."""
+        raise absent("Options.anchorTensor", "return the tensor from forward")
 
-def _enum_member(value: Any) -> Any:
-    if isinstance(value, str) and value.count(".") == 1:
-        enum_name, member = value.split(".")
-        if hasattr(enums, enum_name) and hasattr(getattr(enums, enum_name), member):
-            return getattr(enums, enum_name)[member]
-    return value
+    def updatableNamedBuffers(self, buffers: List[str]) -> Options:
+        """Absent."""
+        raise absent("Options.updatableNamedBuffers", "PoplarExecutor.copyWeightsToDevice")

@@ -1,0 +1,50 @@
+# make train: set everything up and run the main job.  make test: set everything up and run all checks.
+PYTHON ?= python3
+PYTHON38 := $(shell command -v python3.8 2>/dev/null && python3.8 --version >/dev/null 2>&1 || ls -d $(HOME)/.pyenv/versions/3.8.*/bin/python3.8 2>/dev/null | tail -n 1)
+VENV := .venv
+VENV_SDK := .venv-sdk
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: train test test-quick test-sdk lint results clean
+
+train: $(VENV)/installed
+	$(VENV)/bin/python train.py --config digits
+
+test: $(VENV)/installed-dev lint
+	$(VENV)/bin/python -m pytest -q
+
+test-quick: $(VENV)/installed-dev
+	$(VENV)/bin/python -m pytest -q -m "not slow"
+
+lint: $(VENV)/installed-dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/pyright --pythonpath $(VENV)/bin/python
+
+test-sdk:
+ifeq ($(PYTHON38),)
+	@echo "test-sdk: no Python 3.8 found; nothing run"
+else
+	$(MAKE) $(VENV_SDK)/installed
+	$(VENV_SDK)/bin/python -m pytest -q -m "not slow"
+endif
+
+results: $(VENV)/installed
+	$(VENV)/bin/python -m benchmarks.digits_norms --output runs/digits-norms
+
+$(VENV)/installed: requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet -r requirements.txt
+	touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt
+	$(VENV)/bin/pip install --quiet -r requirements-dev.txt
+	touch $@
+
+$(VENV_SDK)/installed: requirements.txt requirements-sdk.txt
+	$(PYTHON38) -m venv $(VENV_SDK)
+	$(VENV_SDK)/bin/pip install --quiet -r requirements.txt -c requirements-sdk.txt pytest hypothesis
+	touch $@
+
+clean:
+	rm -rf $(VENV) $(VENV_SDK)
