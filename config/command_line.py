@@ -131,4 +131,5 @@ def parse_validation_arguments(arguments: Optional[Sequence[str]] = None) -> Val
     parser.add_argument("--export", default="", metavar="FILE", help="write the weights as a safetensors file")
     add_field_flags(parser, VALIDATION_FIELDS)
     namespace = parser.parse_known_or_fail(arguments)
-    return ValidationArguments(namespace.checkpoint, namespace.weights, namespace.output, namespace.export, field_values(namespace))
+    overrides = {field: value for field, value in field_values(namespace).items() if field in VALIDATION_FIELDS}
+    return ValidationArguments(namespace.checkpoint, namespace.weights, namespace.output, namespace.export, overrides)

@@ -75,8 +75,11 @@ def _resumed_path(config: Config) -> Optional[Path]:
         return Path(run.resume)
     folders = [Path(run.output)] if run.output else sorted(RUNS.glob(f"{config.preset}-*"))
     path = newest_whole_checkpoint(folders)
-    if path is None and any(folder.is_dir() for folder in folders):
-        raise CheckpointError(f"--resume auto: no whole checkpoint in {', '.join(map(str, folders))}")
+    damaged = [file for folder in folders for file in (folder / "checkpoints").glob("*.pt")]
+    if path is None and damaged:
+        raise CheckpointError(f"--resume auto: none of the checkpoints is whole: {', '.join(map(str, damaged))}")
+    if path is None:
+        logging.getLogger(__name__).info("--resume auto: no checkpoint yet, a new run begins")
     return path
 
 

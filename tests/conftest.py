@@ -1,0 +1,13 @@
+"""The IPU Model's poptorch where there is no Poplar SDK, and what tests share."""
+
+from __future__ import annotations
+
+import ipu_model  # noqa: F401  before anything that imports poptorch
+import pytest
+
+
+@pytest.fixture
+def generator():
+    """Random numbers of a test."""
+    torch = pytest.importorskip("torch")
+    return torch.Generator().manual_seed(1234)

@@ -1,0 +1,110 @@
+"""The architecture as a test: who may import whom, how long things are, and what is not written."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from typing import Iterator, List, Tuple
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+MAX_FILE_LINES = 300
+MAX_FUNCTION_LINES = 60
+MAX_PARAMETERS = 7
+VAGUE = {"utils", "helpers", "common", "misc", "manager"}
+ROOMS = ("models", "datasets", "ipu_options", "training")
+ENTRY_POINTS = ("train.py", "validate.py")
+
+# Rules of the import table: files under a path, and the names (or beginnings of names) that they may not import.
+FORBIDDEN = {
+    "config": ("torch", "poptorch", "ipu_model", *ROOMS),
+    **{room: ("ipu_model", *(other for other in ROOMS if other != room)) for room in ROOMS},
+    "ipu_model": ("config", "train", "validate", *ROOMS),
+    "ipu_model/sdk": ("ipu_model.cost",),
+    "ipu_model/runtime": ("ipu_model.sdk", "poptorch", "ipu_model.cost"),
+    "ipu_model/program": ("torch", "poptorch", "ipu_model.runtime", "ipu_model.sdk", "ipu_model.cost"),
+}
+FREE_OF_TORCH = ("models/architectures.py", "training/schedule.py", "ipu_model/program/placement.py")
+# PopTorch's own signatures have as many parameters as they have.
+LONG_SIGNATURES = {"ipu_model/sdk/poptorch/optim.py", "ipu_model/sdk/poptorch/_data.py"}
+
+
+def python_files() -> List[Path]:
+    folders = ("config", *ROOMS, "ipu_model", "benchmarks", "tests")
+    return [ROOT / name for name in ENTRY_POINTS] + [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
+
+
+FILES = python_files()
+NAMES = [str(path.relative_to(ROOT)) for path in FILES]
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Absolute names that a file imports, at any level of nesting."""
+    package = path.relative_to(ROOT).parts[:-1]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(package[: len(package) - node.level + 1]) if node.level else ""
+            yield ".".join(part for part in (base, node.module or "") if part)
+
+
+def functions(path: Path) -> Iterator[Tuple[ast.FunctionDef, str]]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef):
+            yield node, f"{path.relative_to(ROOT)}:{node.lineno} {node.name}"
+
+
+@pytest.mark.parametrize("rule", sorted(FORBIDDEN))
+def test_imports_follow_the_table(rule):
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in sorted((ROOT / rule).rglob("*.py"))
+        for name in imports(path)
+        if any(name == forbidden or name.startswith(f"{forbidden}.") for forbidden in FORBIDDEN[rule])
+    ]
+    assert not wrong
+
+
+@pytest.mark.parametrize("name", FREE_OF_TORCH)
+def test_pure_files_import_no_torch(name):
+    assert not [found for found in imports(ROOT / name) if found.split(".")[0] in ("torch", "timm", "torchvision", "poptorch")]
+
+
+def test_import_table_finds_what_it_forbids(tmp_path, monkeypatch):
+    monkeypatch.setattr("tests.test_architecture.ROOT" if __name__.startswith("tests.") else f"{__name__}.ROOT", tmp_path)
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "bad.py").write_text("def f():\n    from ipu_model.runtime import executor\n")
+    assert list(imports(tmp_path / "models" / "bad.py")) == ["ipu_model.runtime"]
+
+
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
+def test_sizes(path):
+    assert path.read_text(encoding="utf-8").count("\n") <= MAX_FILE_LINES
+    too_long = [where for node, where in functions(path) if (node.end_lineno or 0) - node.lineno >= MAX_FUNCTION_LINES]
+    assert not too_long
+    if str(path.relative_to(ROOT)) not in LONG_SIGNATURES:
+        many = [where for node, where in functions(path) if len(node.args.args) + len(node.args.kwonlyargs) > MAX_PARAMETERS + 1]
+        assert not many
+
+
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
+def test_names_say_something(path):
+    assert not VAGUE & {part.replace(".py", "") for part in path.relative_to(ROOT).parts}
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if "tests" not in p.parts], ids=lambda p: str(p.relative_to(ROOT)))
+def test_path_and_print_are_left_alone(path):
+    """Only ipu_model/__init__.py and its program runner touch sys.path; only what is run from a shell prints."""
+    text, name = path.read_text(encoding="utf-8"), str(path.relative_to(ROOT))
+    calls = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
+    prints = [node.lineno for node in calls if isinstance(node.func, ast.Name) and node.func.id == "print"]
+    assert not prints or name in (*ENTRY_POINTS, "ipu_model/__main__.py") or name.startswith("benchmarks/")
+    assert "sys.path" not in text or name in ("ipu_model/__init__.py", "ipu_model/__main__.py")
+
+
+def test_only_the_entry_points_name_the_ipu_model():
+    named = [str(path.relative_to(ROOT)) for room in ROOMS for path in (ROOT / room).rglob("*.py") if "ipu_model" in set(imports(path))]
+    assert not named
+    assert all("ipu_model" in set(imports(ROOT / name)) for name in ENTRY_POINTS)
