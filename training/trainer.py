@@ -154,7 +154,10 @@ class Trainer:
                 return
 
     def _timed_batches(self) -> Iterator[Tuple[torch.Tensor, torch.Tensor, float]]:
-        if self._position.call >= self._calls_per_epoch:
+        if self._position.call >= self._calls_per_epoch:  # stopped between the last call of an epoch and its end
+            self._parts.order.first_call = 0
+            images, labels, _ = next(iter(self._parts.training_loader))
+            self._compile(images, labels)
             return
         batches = iter(self._parts.training_loader)
         while True:
@@ -167,10 +170,7 @@ class Trainer:
     def _train_call(self, images: torch.Tensor, labels: torch.Tensor, data_seconds: float) -> None:
         position, batch, model = self._position, self._config.batch, self._parts.training_model
         self._set_hyperparameters()
-        if not model.isCompiled():
-            model.compile(images, labels)
-            if self._device_random is not None:
-                model.rng_state = self._device_random
+        self._compile(images, labels)
         start = time.perf_counter()
         loss, hits = model(images, labels)
         seconds = time.perf_counter() - start + data_seconds
@@ -187,6 +187,14 @@ class Trainer:
         position.update += batch.device_iterations
         self._progress.advance(batch.device_iterations)
         self._log_if_due()
+
+    def _compile(self, images: torch.Tensor, labels: torch.Tensor) -> None:
+        """Compile for batches of this shape where that is not done, and take up the device's random numbers of a checkpoint."""
+        model = self._parts.training_model
+        if not model.isCompiled():
+            model.compile(images, labels)
+            if self._device_random is not None:
+                model.rng_state = self._device_random
 
     def _set_hyperparameters(self) -> None:
         """Learning rate and loss scale of the coming call, at the middle of its updates."""

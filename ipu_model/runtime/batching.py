@@ -7,7 +7,7 @@ replicas innermost.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import List, Sequence
+from typing import Any, List, Sequence
 
 import torch
 
@@ -63,6 +63,15 @@ def split(tensor: torch.Tensor, layout: Layout) -> List[torch.Tensor]:
         return [tensor]
     layout.micro_batch_size(tensor.shape[0])
     return list(tensor.chunk(layout.num_chunks))
+
+
+def synthetic_like(value: Any) -> Any:
+    """What synthetic data puts in an input's place: normal numbers, any bytes, and zeros for wider integers, which may be indices."""
+    if not isinstance(value, torch.Tensor):
+        return value
+    if value.dtype == torch.uint8:
+        return torch.randint_like(value, 256)
+    return torch.randn_like(value) if value.is_floating_point() else torch.zeros_like(value)
 
 
 class OutputCollector:

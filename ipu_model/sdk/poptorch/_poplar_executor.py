@@ -13,7 +13,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from ipu_model.program.placement import Placement
-from ipu_model.runtime.batching import Layout, OutputCollector, split
+from ipu_model.runtime.batching import Layout, OutputCollector, split, synthetic_like
 from ipu_model.runtime.capture import Captured, bind_arguments, capture
 from ipu_model.runtime.collectives import Reduction
 from ipu_model.runtime.errors import Error, absent
@@ -74,6 +74,7 @@ class PoplarExecutor(DeviceWeights):
             if self._optimizer is not None:
                 link.optimizer_kind(self._optimizer)
             wrap(self._user_model, self)
+        self._synthetic_inputs: Optional[List[Any]] = None
         self._device = torch.device(os.environ.get("IPU_MODEL_DEVICE", "cpu"))
 
     # ---- what it is
@@ -180,8 +181,8 @@ class PoplarExecutor(DeviceWeights):
     def _run(self, inputs: Tuple[Tuple[Any, ...], Dict[str, Any]]) -> Any:
         assert self._executable is not None and self._state is not None
         layout = self._layout
-        leaves, _ = pytree.tree_flatten(inputs)
-        chunks = [split(self._to_device(leaf), layout) if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
+        leaves = self._inputs_on_device(inputs)
+        chunks = [split(leaf, layout) if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
 
         def micro_batch(chunk: int) -> Any:
             return [leaf[chunk] if isinstance(leaf, list) else leaf for leaf in chunks]
@@ -197,6 +198,14 @@ class PoplarExecutor(DeviceWeights):
         for result in results:
             result.backward = _no_backward  # type: ignore[method-assign]
         return self._executable.restore_outputs(results)
+
+    def _inputs_on_device(self, inputs: Tuple[Tuple[Any, ...], Dict[str, Any]]) -> List[Any]:
+        """The leaves of the arguments; with synthetic data those made at the first call, whatever comes from the host."""
+        if not self._options._Popart.options.get("syntheticDataMode"):
+            return [self._to_device(leaf) for leaf in pytree.tree_flatten(inputs)[0]]
+        if self._synthetic_inputs is None:
+            self._synthetic_inputs = [synthetic_like(self._to_device(leaf)) for leaf in pytree.tree_flatten(inputs)[0]]
+        return self._synthetic_inputs
 
     def _check_finite(self, results: List[torch.Tensor]) -> None:
         if self._options._Popart.options.get("enableFloatingPointChecks"):

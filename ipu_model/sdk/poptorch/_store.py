@@ -33,7 +33,7 @@ class OptionStore:
             self.set(**{key: value})
 
     def __call__(self, key: str) -> Any:
-        return getattr(self, key)
+        return self._values[key] if key in self._values else getattr(self, key)
 
     def set(self, **values: Any) -> OptionStore:
         """Set known keys; AssertionError for an unknown key or another type."""

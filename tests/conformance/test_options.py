@@ -1,0 +1,174 @@
+"""Section 2: Options."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+import torch
+
+import poptorch
+
+
+def test_setters_chain_and_read_back_in_snake_case():
+    options = poptorch.Options().deviceIterations(4).replicationFactor(2)
+    assert (options.device_iterations, options.replication_factor) == (4, 2)
+    assert options.Training.gradientAccumulation(3) is options.Training
+    assert options.Training.gradient_accumulation == 3
+
+
+def test_defaults():
+    options = poptorch.Options()
+    assert options.defaultOutputMode()
+    assert (options.device_iterations, options.replication_factor, options.Training.gradient_accumulation) == (1, 1, 1)
+    assert options.Training.accumulation_and_replication_reduction_type == poptorch.ReductionType.Mean
+    assert not options.auto_round_num_ipus
+
+
+def test_wrong_types_are_assertions():
+    with pytest.raises(AssertionError):
+        poptorch.Options().deviceIterations("3")
+    with pytest.raises(AssertionError):
+        poptorch.Options().outputMode(2.5)
+    with pytest.raises(AssertionError):
+        poptorch.Options().outputMode(poptorch.OutputMode.EveryN)
+    with pytest.raises(AssertionError):
+        poptorch.Options().randomSeed("x")
+    with pytest.raises(AssertionError):
+        poptorch.Options().setExecutionStrategy(3)
+    with pytest.raises(ValueError):
+        poptorch.Options().Training.accumulationAndReplicationReductionType(poptorch.ReductionType.NoReduction)
+    with pytest.raises(ValueError):
+        poptorch.Options().Precision.setPartialsType(torch.int32)
+
+
+def test_attributes_are_checked_like_setters():
+    options = poptorch.Options()
+    options.replication_factor = 4
+    assert options.replication_factor == 4
+    with pytest.raises(AssertionError):
+        options.replication_factor = "4"
+
+
+@pytest.mark.parametrize("use", ["training", "inference", "loader"])
+def test_options_freeze_after_first_use(use):
+    options = poptorch.Options()
+    model = torch.nn.Linear(2, 2)
+    if use == "training":
+        poptorch.trainingModel(model, options)
+    elif use == "inference":
+        poptorch.inferenceModel(model, options)
+    else:
+        poptorch.DataLoader(options, torch.zeros(4, 2))
+    for change in (lambda: options.deviceIterations(2), lambda: options.Training.gradientAccumulation(2)):
+        with pytest.raises(AttributeError, match="Can't modify frozen Options"):
+            change()
+
+
+def test_clones_are_independent_and_unfrozen():
+    options = poptorch.Options().deviceIterations(2)
+    poptorch.inferenceModel(torch.nn.Linear(2, 2), options)
+    for duplicate in (options.clone(), copy.deepcopy(options)):
+        duplicate.deviceIterations(5)
+        duplicate.Training.gradientAccumulation(7)
+        duplicate.Precision.enableStochasticRounding(True)
+        assert duplicate._Popart.options["enableStochasticRounding"] is True
+    assert (options.device_iterations, options.Training.gradient_accumulation) == (2, 1)
+    assert "enableStochasticRounding" not in options._Popart.options
+
+
+def test_options_pickle():
+    options = pickle.loads(pickle.dumps(poptorch.Options().deviceIterations(3)))
+    assert options.device_iterations == 3
+
+
+def test_absent_keys_raise_attribute_error():
+    options = poptorch.Options()
+    assert not options.exists("random_seed")
+    with pytest.raises(AttributeError):
+        options.random_seed  # noqa: B018
+    with pytest.raises(AttributeError):
+        options._unknown = 1
+    options.randomSeed(3)
+    assert options.exists("random_seed") and options("random_seed") == 3
+
+
+def test_random_seed_seeds_the_host_at_once():
+    poptorch.Options().randomSeed(11)
+    first = torch.rand(3)
+    torch.manual_seed(11)
+    assert torch.equal(first, torch.rand(3))
+
+
+def test_memory_proportions_by_ipu():
+    options = poptorch.Options().setAvailableMemoryProportion({"IPU0": 0.2, "IPU1": 0.4})
+    assert options.available_memory_proportion == {0: 0.2, 1: 0.4}
+    with pytest.raises(AssertionError):
+        poptorch.Options().setAvailableMemoryProportion({"0": 0.2})
+
+
+def test_tensor_locations():
+    options = poptorch.Options()
+    options.TensorLocations.setOptimizerLocation(
+        poptorch.TensorLocationSettings().useOnChipStorage(False).useReplicatedTensorSharding(True)
+    )
+    assert options.TensorLocations.location_optimizer == {"onChip": 0, "useReplicatedTensorSharding": 1}
+    assert options.TensorLocations.numIOTiles(64)("numIOTiles") == 64
+    for wrong in (31, 33, 194, "64"):
+        with pytest.raises(AssertionError, match="numIOTiles must be an"):
+            options.TensorLocations.numIOTiles(wrong)
+
+
+def test_input_replica_grouping():
+    options = poptorch.Options().replicationFactor(4).inputReplicaGrouping(2, poptorch.CommGroupType.Orthogonal)
+    assert options.input_group_size == 2
+    for size, kind in ((3, poptorch.CommGroupType.Consecutive), (8, poptorch.CommGroupType.Consecutive), (2, poptorch.CommGroupType.All)):
+        with pytest.raises(ValueError):
+            poptorch.Options().replicationFactor(4).inputReplicaGrouping(size, kind)
+
+
+def test_json_and_files(tmp_path):
+    options = poptorch.Options().from_json('{"deviceIterations": 3, "outputMode": ["OutputMode.EveryN", 2], "Training.gradientAccumulation": 4}')
+    assert (options.device_iterations, options.output_return_period, options.Training.gradient_accumulation) == (3, 2, 4)
+    path = tmp_path / "options.cfg"
+    path.write_text("# a comment\n\ndeviceIterations(2)\nTraining.gradientAccumulation(5)\nsetExecutionStrategy(poptorch.ShardedExecution())\n")
+    options.loadFromFile(str(path))
+    assert (options.device_iterations, options.Training.gradient_accumulation) == (2, 5)
+    path.write_text("deviceIterations(2)\nnoSuchThing(1)\n")
+    with pytest.raises(poptorch.ConfigFileError, match="line 2 of options.cfg"):
+        options.loadFromFile(str(path))
+
+
+def test_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("POPTORCH_DEFAULT_OPTIONS", '{"deviceIterations": 6}')
+    monkeypatch.setenv("POPTORCH_CACHE_DIR", str(tmp_path))
+    options = poptorch.Options()
+    assert options.device_iterations == 6
+    assert options._Popart.options["cachePath"] == str(tmp_path)
+
+
+def test_to_dict_needs_an_output_mode():
+    with pytest.raises(AssertionError):
+        poptorch.Options().toDict()
+    values = poptorch.Options().outputMode(poptorch.OutputMode.All).toDict()
+    assert (values["replication_factor"], values["gradient_accumulation"], values["device_iterations"]) == (1, 1, 1)
+
+
+def test_repr_shows_values_and_groups():
+    text = repr(poptorch.Options().deviceIterations(9))
+    assert text.startswith("Options(") and "device_iterations=9" in text and "gradient_accumulation=1" in text
+
+
+def test_distributed_reads_mpi(monkeypatch):
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "4")
+    monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "2")
+    distributed = poptorch.Options().Distributed
+    assert (distributed.numProcesses, distributed.processId) == (4, 2)
+    distributed.disable()
+    assert (distributed.numProcesses, distributed.processId) == (1, 0)
+
+
+def test_jit_is_gone():
+    with pytest.raises(ValueError):
+        poptorch.Options().Jit.traceModel(True)

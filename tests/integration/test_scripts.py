@@ -1,0 +1,133 @@
+"""The scripts as a user starts them: one process each."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def start(*arguments, **settings):
+    command = [sys.executable, *arguments]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **settings)
+
+
+def finish(*arguments, **settings):
+    process = start(*arguments, **settings)
+    out, error = process.communicate(timeout=300)
+    return process.returncode, out, error
+
+
+def train(*arguments):
+    return ("train.py", "--config", "tiny", "--log-every-steps", "1", *arguments)
+
+
+def losses(folder):
+    lines = (folder / "training.csv").read_text().splitlines()
+    return [line.split(",")[:6] for line in lines]
+
+
+def test_help_needs_neither_torch_nor_a_second():
+    begin = time.perf_counter()
+    code, out, _ = finish("-X", "importtime", "train.py", "--help")
+    seconds = time.perf_counter() - begin
+    assert code == 0 and "--micro-batch-size" in out
+    code, _, imported = finish("-X", "importtime", "train.py", "--help")
+    assert " torch\n" not in imported
+    assert seconds < 5  # a second where nothing else runs; this machine may be busy
+
+
+def test_a_dry_run_shows_derived_values():
+    code, out, _ = finish("train.py", "--config", "tiny", "--dry-run")
+    assert code == 0
+    for line in ("global_batch_size: 18", "ipus: 4", "steps_per_epoch: 3", "learning_rate: 0.018"):
+        assert line in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "fragment"),
+    [
+        (["--config", "tinny"], 2, "did you mean 'tiny'"),
+        (["--config", "tiny", "--pipeline-splits", "blocks.9.0"], 1, "no module 'blocks.9.0'"),
+        (["--config", "tiny", "--gradient-accumulation", "2"], 1, "gradientAccumulation must be greater"),
+        (["--config", "tiny", "--resume", "README.md"], 1, "not a whole checkpoint"),
+        (["--config", "digits", "--dataset", "folder", "--data-path", "/nowhere"], 1, "/nowhere/train/CLASS/IMAGE"),
+    ],
+)
+def test_a_mistake_is_one_line_and_no_traceback(tmp_path, arguments, code, fragment):
+    returned, _, error = finish("train.py", *arguments, "--output", str(tmp_path / "run"))
+    assert returned == code
+    assert fragment in error and "Traceback" not in error
+    assert len([line for line in error.splitlines() if not line.startswith("IPU Model")]) == 1
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_any_moment_goes_on_bit_for_bit(tmp_path):
+    assert finish(*train("--epochs", "3", "--output", str(tmp_path / "whole")))[0] == 0
+    process = start(*train("--epochs", "3", "--output", str(tmp_path / "killed"), "--checkpoint-every-steps", "1"))
+    wait_for(process, tmp_path / "killed", rows=5)
+    process.kill()
+    process.communicate()
+    assert len(losses(tmp_path / "killed")) < 10
+    assert finish(*train("--epochs", "3", "--output", str(tmp_path / "killed"), "--resume", "auto"))[0] == 0
+    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_ctrl_c_writes_a_checkpoint_and_exits_130(tmp_path):
+    process = start(*train("--epochs", "3", "--output", str(tmp_path / "run"), "--num-workers", "1"), start_new_session=True)
+    wait_for(process, tmp_path / "run", rows=2)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: every process of the run gets it
+    out, error = process.communicate(timeout=120)
+    assert process.returncode == 130, error
+    assert "go on with" in out and "Traceback" not in error
+    assert finish(*train("--epochs", "3", "--output", str(tmp_path / "run"), "--resume", "auto"))[0] == 0
+    assert finish(*train("--epochs", "3", "--output", str(tmp_path / "whole")))[0] == 0
+    assert losses(tmp_path / "run") == losses(tmp_path / "whole")
+
+
+def wait_for(process, folder, rows):
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if (folder / "training.csv").is_file() and len(losses(folder)) > rows:
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"no {rows} rows: {process.poll()}")
+
+
+@pytest.mark.slow
+def test_wandb_works_offline_without_an_account(tmp_path):
+    environment = {**os.environ, "WANDB_MODE": "offline"}
+    code, _, error = finish(*train("--epochs", "1", "--output", str(tmp_path / "run"), "--wandb"), env=environment)
+    assert code == 0, error
+    assert list((tmp_path / "run" / "wandb").glob("offline-run-*"))
+
+
+@pytest.mark.slow
+def test_the_ipu_model_installs_alone(tmp_path):
+    """From a wheel, outside of the repository, `python -m ipu_model` runs a program that imports poptorch."""
+    built = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(tmp_path / "site"), str(ROOT)]
+    subprocess.run(built, check=True, timeout=300)
+    program = tmp_path / "program.py"
+    program.write_text("import poptorch, sys\nprint(poptorch.__file__, sys.argv[1:], __name__)\n")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
+    run = subprocess.run(
+        [sys.executable, "-m", "ipu_model", str(program), "a", "b"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    assert run.stdout.split("/")[-1].strip() == "__init__.py ['a', 'b'] __main__"
+    assert str(tmp_path / "site") in run.stdout
+
+
+def test_examples_of_the_readme_name_presets_that_exist():
+    from config import preset_names
+
+    words = (ROOT / "README.md").read_text().replace("`", " ").split()
+    named = [after for word, after in zip(words, words[1:]) if word == "--config"]
+    assert named and set(named) - {"NAME", "..."} <= set(preset_names())
