@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import ipu_model  # noqa: F401  before anything that imports poptorch
 import pytest
+
+import ipu_model  # noqa: F401  before anything that imports poptorch
 
 
 @pytest.fixture

@@ -46,7 +46,9 @@ def save_checkpoint(path: Path, payload: Mapping[str, Any]) -> None:
     except (OSError, RuntimeError) as error:  # torch turns a full disk into a RuntimeError
         temporary.unlink(missing_ok=True)
         kept = f"; the previous {path.name} is kept" if path.exists() else ""
-        free = f"{shutil.disk_usage(path.parent).free / 2**20:.0f} MiB are free there" if path.parent.is_dir() else "there is no such folder"
+        free = (
+            f"{shutil.disk_usage(path.parent).free / 2**20:.0f} MiB are free there" if path.parent.is_dir() else "there is no such folder"
+        )
         raise CheckpointError(f"cannot write checkpoint {path}: {error} ({free}){kept}") from error
 
 

@@ -129,10 +129,14 @@ def test_input_replica_grouping():
 
 
 def test_json_and_files(tmp_path):
-    options = poptorch.Options().from_json('{"deviceIterations": 3, "outputMode": ["OutputMode.EveryN", 2], "Training.gradientAccumulation": 4}')
+    options = poptorch.Options().from_json(
+        '{"deviceIterations": 3, "outputMode": ["OutputMode.EveryN", 2], "Training.gradientAccumulation": 4}'
+    )
     assert (options.device_iterations, options.output_return_period, options.Training.gradient_accumulation) == (3, 2, 4)
     path = tmp_path / "options.cfg"
-    path.write_text("# a comment\n\ndeviceIterations(2)\nTraining.gradientAccumulation(5)\nsetExecutionStrategy(poptorch.ShardedExecution())\n")
+    path.write_text(
+        "# a comment\n\ndeviceIterations(2)\nTraining.gradientAccumulation(5)\nsetExecutionStrategy(poptorch.ShardedExecution())\n"
+    )
     options.loadFromFile(str(path))
     assert (options.device_iterations, options.Training.gradient_accumulation) == (2, 5)
     path.write_text("deviceIterations(2)\nnoSuchThing(1)\n")

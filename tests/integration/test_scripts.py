@@ -119,7 +119,12 @@ def test_the_ipu_model_installs_alone(tmp_path):
     program.write_text("import poptorch, sys\nprint(poptorch.__file__, sys.argv[1:], __name__)\n")
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
     run = subprocess.run(
-        [sys.executable, "-m", "ipu_model", str(program), "a", "b"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-m", "ipu_model", str(program), "a", "b"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert run.stdout.split("/")[-1].strip() == "__init__.py ['a', 'b'] __main__"
     assert str(tmp_path / "site") in run.stdout

@@ -61,6 +61,7 @@ def test_a_run_writes_its_files(tmp_path):
     assert summary["epochs"] == 1 and summary["weights"] == "averaged"
 
 
+@pytest.mark.slow
 def test_device_iterations_change_the_calls_not_the_data(tmp_path):
     """Three updates in one call or in three see the same images; only the learning rate is held for a call."""
     constant = dict(schedule="constant", warmup_epochs=0.0)
@@ -71,16 +72,21 @@ def test_device_iterations_change_the_calls_not_the_data(tmp_path):
     assert float(joined[0]["loss"]) == pytest.approx(mean, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_workers_do_not_change_results(tmp_path):
     assert run(tmp_path, "alone") == run(tmp_path, "helped", num_workers=2)
 
 
+@pytest.mark.slow
 def test_the_seed_decides(tmp_path):
     first, again, other = run(tmp_path, "a"), run(tmp_path, "b"), run(tmp_path, "c", seed=1)
     assert first == again and first != other
 
 
-@pytest.mark.parametrize("values", [dict(optimizer="sgd", loss_scaling_mode="automatic"), dict(precision="16.16", stochastic_rounding=True)])
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "values", [dict(optimizer="sgd", loss_scaling_mode="automatic"), dict(precision="16.16", stochastic_rounding=True)]
+)
 def test_a_resumed_run_goes_on_bit_for_bit(tmp_path, values):
     """Stopped after the first of two epochs and in the middle of the second, by way of a checkpoint every update."""
     whole = run(tmp_path, "whole", epochs=2, **values)
@@ -108,6 +114,7 @@ def test_resuming_from_the_middle_of_an_epoch(tmp_path, monkeypatch):
     assert run(tmp_path, "stopped", resume="auto") == whole
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("calls", [1, 3, 4])
 def test_a_signal_stops_after_its_call_and_the_run_goes_on(tmp_path, monkeypatch, calls):
     """Also after the last call of an epoch, whose end is then still to come."""
@@ -155,6 +162,7 @@ def test_validate_needs_only_the_checkpoint_and_agrees_with_training(tmp_path):
         assert result["images"] == 10  # a fifth of 54, not a multiple of any batch
 
 
+@pytest.mark.slow
 def test_validate_takes_any_size_and_any_batch(tmp_path):
     run(tmp_path)
     results = [validated(tmp_path, overrides={"replicas": 1, "validation_micro_batch_size": size}) for size in (1, 4)]
@@ -162,6 +170,7 @@ def test_validate_takes_any_size_and_any_batch(tmp_path):
     assert validated(tmp_path, overrides={"validation_image_size": 24})["image_size"] == 24
 
 
+@pytest.mark.slow
 def test_exported_weights_load(tmp_path):
     from safetensors.torch import load_file
 
@@ -173,12 +182,14 @@ def test_exported_weights_load(tmp_path):
     network.load_state_dict(load_file(str(tmp_path / "out" / "w.safetensors")))
 
 
+@pytest.mark.slow
 def test_averaged_weights_that_are_not_there_are_an_error(tmp_path):
     run(tmp_path, averaging="none")
     with pytest.raises(CheckpointError, match="no averaged weights"):
         validated(tmp_path, weights="averaged")
 
 
+@pytest.mark.slow
 def test_other_classes_than_the_checkpoints_are_refused(tmp_path):
     run(tmp_path)
     (tmp_path / "pictures").mkdir()
@@ -192,6 +203,7 @@ def test_other_classes_than_the_checkpoints_are_refused(tmp_path):
         validated(tmp_path, overrides={"dataset": "folder", "data_path": str(tmp_path / "pictures")})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "values",
     [

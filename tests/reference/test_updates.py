@@ -86,7 +86,9 @@ def test_updates_are_those_of_the_reference(name, generator):
         torch.testing.assert_close(mine, other, atol=1e-6, rtol=1e-5)  # the same float32 sums in another order
 
 
-@pytest.mark.parametrize("shape", [dict(replicas=2), dict(accumulation=3), dict(iterations=2), dict(replicas=2, accumulation=2, iterations=2)])
+@pytest.mark.parametrize(
+    "shape", [dict(replicas=2), dict(accumulation=3), dict(iterations=2), dict(replicas=2, accumulation=2, iterations=2)]
+)
 def test_replicas_and_accumulation_are_one_larger_batch(shape, generator):
     ours, theirs = train_both(*PAIRS["momentum"], generator, **shape)
     for mine, other in zip(ours, theirs):

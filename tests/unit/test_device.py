@@ -19,9 +19,7 @@ SIZES = st.integers(1, 4)
 @given(iterations=SIZES, accumulation=SIZES, replicas=SIZES)
 def test_chunks_are_numbered_iterations_outermost_replicas_innermost(iterations, accumulation, replicas):
     layout = Layout(iterations, accumulation, replicas)
-    order = [
-        layout.input_chunk(d, g, r) for d in range(iterations) for g in range(accumulation) for r in range(replicas)
-    ]
+    order = [layout.input_chunk(d, g, r) for d in range(iterations) for g in range(accumulation) for r in range(replicas)]
     assert order == list(range(layout.num_chunks))
 
 

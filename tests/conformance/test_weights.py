@@ -1,0 +1,186 @@
+"""Sections 3.5 to 3.8: where weights move, attaching, random numbers."""
+
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import poptorch
+
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3, 2)
+
+    def forward(self, x, y=None):
+        out = self.layer(x)
+        return out if y is None else (out, F.mse_loss(out, y))
+
+
+def data(batch=4):
+    return torch.randn(batch, 3), torch.randn(batch, 2)
+
+
+def options(iterations=1, accumulation=1, replicas=1, mode=None, period=None):
+    chosen = poptorch.Options().deviceIterations(iterations).replicationFactor(replicas)
+    chosen.Training.gradientAccumulation(accumulation)
+    if mode is not None:
+        chosen.outputMode(mode, period)
+    return chosen
+
+
+# ---- where weights move
+
+
+def test_the_host_is_stale_until_weights_are_copied():
+    model = Model()
+    executor = poptorch.trainingModel(model, optimizer=torch.optim.SGD(model.parameters(), lr=0.5))
+    before = model.layer.weight.detach().clone()
+    executor(*data())
+    assert not torch.equal(model.state_dict()["layer.weight"], before)  # looking at the module downloads
+    assert not model.copyWeightsToHostIfNeeded()
+    executor(*data())
+    assert model.copyWeightsToHostIfNeeded()
+
+
+def test_host_edits_are_invisible_until_copied_to_the_device():
+    model, (x, _) = Model(), data()
+    executor = poptorch.inferenceModel(model)
+    before = executor(x)
+    model.layer.weight.data.zero_()
+    model.layer.bias.data.fill_(7.0)
+    assert torch.equal(executor(x), before)
+    executor.copyWeightsToDevice()
+    assert executor(x).tolist() == [[7.0, 7.0]] * 4
+
+
+def test_an_inference_model_follows_the_trainer_of_its_module():
+    model, (x, y) = Model(), data()
+    trainer = poptorch.trainingModel(model, optimizer=torch.optim.SGD(model.parameters(), lr=0.5))
+    follower = poptorch.inferenceModel(model)
+    first = follower(x)
+    trainer(x, y)
+    second = follower(x)
+    assert not torch.equal(first, second)
+    torch.testing.assert_close(second, model.layer(x).detach())
+
+
+def test_attaching_and_detaching():
+    executor = poptorch.inferenceModel(Model())
+    with pytest.raises(poptorch.Error, match="Model has not been"):
+        executor.detachFromDevice()
+    with pytest.raises(poptorch.Error, match="Model has not been"):
+        executor.copyWeightsToHost()
+    executor(data()[0])
+    with pytest.raises(poptorch.Error):
+        executor.attachToDevice()
+    executor.detachFromDevice()
+    with pytest.raises(poptorch.Error, match="Device is not attached"):
+        executor.detachFromDevice()
+    assert executor(data()[0]).shape == (4, 2)  # attaches by itself
+
+
+def test_detaching_changes_nothing_in_training():
+    results = []
+    for detaches in (False, True):
+        torch.manual_seed(0)
+        model = Model()
+        executor = poptorch.trainingModel(model, optimizer=poptorch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9))
+        for step in range(4):
+            torch.manual_seed(step)
+            executor(*data())
+            if detaches:
+                executor.detachFromDevice()
+        results.append(model.state_dict()["layer.weight"].clone())
+    assert torch.equal(*results)
+
+
+def test_wrapping_twice_is_refused_until_destroyed():
+    model = Model()
+    executor = poptorch.trainingModel(model)
+    assert isinstance(model, Model) and type(model).__name__ == "PoptorchModel"
+    with pytest.raises(RuntimeError, match="Model has already been"):
+        poptorch.trainingModel(model)
+    executor(*data())
+    executor.destroy()
+    assert type(model) is Model
+    poptorch.trainingModel(model)
+
+
+def test_wrapped_modules_copy_and_pickle_as_their_own_class():
+    model = Model()
+    poptorch.trainingModel(model)
+    buffer = io.BytesIO()
+    torch.save(model.state_dict(), buffer)
+    assert type(copy.deepcopy(model)) is Model
+    assert type(pickle.loads(pickle.dumps(model))) is Model
+
+
+def test_inputs_changed_in_place_change_for_the_caller():
+    class Increments(nn.Module):
+        def forward(self, x):
+            x.add_(1)
+            return x * 2
+
+    x = torch.zeros(4)
+    executor = poptorch.inferenceModel(Increments(), options(2))
+    assert executor(x).tolist() == [2.0] * 4
+    assert x.tolist() == [1.0] * 4
+
+
+# ---- random numbers
+
+
+def test_same_seed_same_numbers_and_replicas_differ():
+    class Noise(nn.Module):
+        def forward(self, x):
+            return x + torch.rand_like(x)
+
+    draws = []
+    for _ in range(2):
+        executor = poptorch.inferenceModel(Noise(), options(2, 1, 2).randomSeed(5))
+        draws.append(torch.cat([executor(torch.zeros(16)), executor(torch.zeros(16))]))
+        assert executor.rng_state[0] == 5
+    assert torch.equal(*draws)
+    assert len(set(draws[0].view(8, 4)[:, 0].tolist())) == 8
+
+
+def test_random_state_is_settable_once_compiled():
+    class Noise(nn.Module):
+        def forward(self, x):
+            return x + torch.rand_like(x)
+
+    executor = poptorch.inferenceModel(Noise(), options().randomSeed(5))
+    with pytest.raises(poptorch.Error):
+        executor.rng_state  # noqa: B018
+    first = executor(torch.zeros(4))
+    state = executor.rng_state
+    second = executor(torch.zeros(4))
+    executor.rng_state = state
+    assert torch.equal(executor(torch.zeros(4)), second) and not torch.equal(first, second)
+
+
+def test_synthetic_data_keeps_shapes_and_needs_no_host():
+    executor = poptorch.inferenceModel(Model(), poptorch.Options().enableSyntheticData(True))
+    first, second = executor(torch.zeros(4, 3)), executor(torch.ones(4, 3))
+    assert first.shape == (4, 2) and torch.equal(first, second)
+
+
+def test_floating_point_exceptions():
+    class Divide(nn.Module):
+        def forward(self, x):
+            return 1 / x
+
+    chosen = poptorch.Options()
+    chosen.Precision.enableFloatingPointExceptions(True)
+    executor = poptorch.inferenceModel(Divide(), chosen)
+    executor(torch.ones(1))
+    with pytest.raises(poptorch.Error):
+        executor(torch.zeros(1))
