@@ -3,6 +3,9 @@ PYTHON ?= python3
 PYTHON38 := $(shell command -v python3.8 2>/dev/null && python3.8 --version >/dev/null 2>&1 || ls -d $(HOME)/.pyenv/versions/3.8.*/bin/python3.8 2>/dev/null | tail -n 1)
 VENV := .venv
 VENV_SDK := .venv-sdk
+# One process for each core, one thread in each: threads of several processes would wait for one another.
+PYTEST := -q -n auto
+test test-quick test-sdk: export OMP_NUM_THREADS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: train test test-quick test-sdk lint results clean
@@ -11,10 +14,10 @@ train: $(VENV)/installed
 	$(VENV)/bin/python train.py --config digits
 
 test: $(VENV)/installed-dev lint
-	$(VENV)/bin/python -m pytest -q
+	$(VENV)/bin/python -m pytest $(PYTEST)
 
 test-quick: $(VENV)/installed-dev
-	$(VENV)/bin/python -m pytest -q -m "not slow"
+	$(VENV)/bin/python -m pytest $(PYTEST) -m "not slow"
 
 lint: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check .
@@ -26,7 +29,7 @@ ifeq ($(PYTHON38),)
 	@echo "test-sdk: no Python 3.8 found; nothing run"
 else
 	$(MAKE) $(VENV_SDK)/installed
-	$(VENV_SDK)/bin/python -m pytest -q -m "not slow"
+	$(VENV_SDK)/bin/python -m pytest $(PYTEST) -m "not slow"
 endif
 
 results: $(VENV)/installed
@@ -43,7 +46,7 @@ $(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt
 
 $(VENV_SDK)/installed: requirements.txt requirements-sdk.txt
 	$(PYTHON38) -m venv $(VENV_SDK)
-	$(VENV_SDK)/bin/pip install --quiet -r requirements.txt -c requirements-sdk.txt pytest hypothesis
+	$(VENV_SDK)/bin/pip install --quiet -r requirements.txt -c requirements-sdk.txt pytest pytest-xdist hypothesis
 	touch $@
 
 clean:

@@ -22,11 +22,15 @@ def main() -> int:
 
 def show(config: Config) -> int:
     """Print the resolved preset and what follows from it."""
-    from datasets.factory import build_image_sets
+    from datasets.factory import training_size
     from training.session import derived_values
 
-    sets = build_image_sets(config.data, config.run.seed)
-    print("\n".join(describe(config, derived_values(config, len(sets.training), sets.num_classes))))
+    num_images, num_classes, is_counted = training_size(config.data, config.run.seed)
+    print("\n".join(describe(config, derived_values(config, num_images, num_classes))))
+    if not is_counted:
+        print(
+            f"note: no {config.data.dataset} in {config.data.data_path or 'an empty --data-path'}; training_images is the published number"
+        )
     return 0
 
 

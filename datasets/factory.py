@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Optional
+from typing import Optional, Tuple
 
 from config import ConfigError, DataConfig
 
@@ -12,6 +12,9 @@ from .arrays import ArrayImages
 from .errors import DataError
 from .folders import FolderImages
 from .images import ImageSet
+
+# Training images and classes as published: ImageNet-1k (arXiv 1409.0575), CIFAR-10, Fashion-MNIST (arXiv 1708.07747).
+PUBLISHED_SIZES = {"imagenet": (1_281_167, 1000), "cifar10": (50_000, 10), "fashion-mnist": (60_000, 10)}
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,21 @@ def build_image_sets(config: DataConfig, seed: int, validation_size: Optional[in
     if config.bounding_boxes:
         raise ConfigError(f"bounding_boxes has no meaning for data set {config.dataset!r}: it belongs to imagenet and folder")
     return _from_arrays(config, seed, validation_size)
+
+
+def training_size(config: DataConfig, seed: int) -> Tuple[int, int, bool]:
+    """Number of training images, number of classes, and whether they were counted; published numbers where the data is not there.
+
+    Raises:
+        DataError: the data is not there, and its size is not a published one.
+    """
+    try:
+        sets = build_image_sets(config, seed)
+        return len(sets.training), sets.num_classes, True
+    except DataError:
+        if config.dataset not in PUBLISHED_SIZES:
+            raise
+        return (*PUBLISHED_SIZES[config.dataset], False)
 
 
 def _from_arrays(config: DataConfig, seed: int, validation_size: int) -> ImageSets:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from config import load_preset
+from config import ModelConfig, load_preset
 from models.counting import count
 from models.factory import build_model
 
@@ -56,6 +56,13 @@ def test_section_1_3_parameters(size, variant):
 def test_front_page_figure_macs(size, variant):
     # 4 %: the figure's own reading error, and what it counts besides convolutions and the classifier is not known.
     assert counted(size, variant).macs / 1e9 == pytest.approx(FIGURE_MACS[size][variant], rel=0.04)
+
+
+@pytest.mark.parametrize(("size", "published"), [("b6", 43e6), ("b7", 66e6)])
+def test_efficientnet_paper_table_2_parameters(size, published):
+    """arXiv 1905.11946, Table 2: depthwise, batch norm; rounded to millions there."""
+    config = ModelConfig(architecture=f"efficientnet-{size}", group_size=1, expand_ratio=6, norm="batch")
+    assert sum(p.numel() for p in build_model(config, 1000).parameters()) == pytest.approx(published, abs=0.6e6)
 
 
 def test_graphcores_unit_tests():
