@@ -176,7 +176,15 @@ def test_curves_are_a_picture(tmp_path):
     assert (tmp_path / "curves.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
 
 
-def test_the_first_signal_sets_a_flag_only():
+@pytest.fixture
+def ctrl_c_raises():
+    """Python's own handler, also where this process was started in the background with SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_the_first_signal_sets_a_flag_only(ctrl_c_raises):
     with Interrupt() as interrupt:
         os.kill(os.getpid(), signal.SIGINT)
         assert interrupt.signal_number == signal.SIGINT
