@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Sequence
 
@@ -18,17 +19,17 @@ class ConfigError(ValueError):
     """A user's mistake in a preset, a flag or a file: the message says what was expected, what came, and what to do."""
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
+class _UniqueKeyLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # libyaml's, where PyYAML has it
     """YAML in which a repeated key is an error."""
 
 
-def _unique_mapping(loader: yaml.SafeLoader, node: yaml.MappingNode, deep: bool = False) -> Dict[Any, Any]:
+def _unique_mapping(loader: Any, node: yaml.MappingNode, deep: bool = False) -> Dict[Any, Any]:
     keys = [loader.construct_object(key, deep=True) for key, _ in node.value]
     for index, key in enumerate(keys):
         if key in keys[:index]:
             line = node.value[index][0].start_mark.line + 1
-            raise ConfigError(f"{node.start_mark.name}, line {line}: the key {key!r} is repeated; remove one of the two")
-    return yaml.SafeLoader.construct_mapping(loader, node, deep)
+            raise ConfigError(f"line {line}: the key {key!r} is repeated; remove one of the two")
+    return yaml.constructor.SafeConstructor.construct_mapping(loader, node, deep)
 
 
 _UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
@@ -36,11 +37,15 @@ _UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG,
 
 def read_presets(path: Path = PRESETS_FILE) -> Dict[str, Dict[str, Any]]:
     """All entries of a presets file as written; ConfigError where it is not YAML."""
+    return _parse(path.read_text(encoding="utf-8"), str(path))
+
+
+@functools.lru_cache(maxsize=None)
+def _parse(text: str, name: str) -> Dict[str, Dict[str, Any]]:
     try:
-        with open(path, encoding="utf-8") as file:
-            return yaml.load(file, _UniqueKeyLoader) or {}
+        return yaml.load(text, _UniqueKeyLoader) or {}
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+        raise ConfigError(f"{name} is not valid YAML: {error}") from error
 
 
 def preset_names(path: Path = PRESETS_FILE) -> List[str]:
@@ -64,7 +69,7 @@ def load_preset(name: str, overrides: Mapping[str, Any], path: Path = PRESETS_FI
     for field, value in overrides.items():
         if field not in SECTION_OF_FIELD:
             raise ConfigError(f"unknown field {field!r}{nearest(field, list(SECTION_OF_FIELD))}")
-        merged.setdefault(SECTION_OF_FIELD[field], {})[field] = value
+        merged = _merge(merged, {SECTION_OF_FIELD[field]: {field: value}})
     return build_config(name, merged)
 
 
