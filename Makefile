@@ -1,6 +1,7 @@
 # make train: set everything up and run the main job.  make test: set everything up and run all checks.
 PYTHON ?= python3
-PYTHON38 := $(shell command -v python3.8 2>/dev/null && python3.8 --version >/dev/null 2>&1 || ls -d $(HOME)/.pyenv/versions/3.8.*/bin/python3.8 2>/dev/null | tail -n 1)
+# The first Python 3.8 that runs: python3.8, or one of pyenv's (whose python3.8 may be a shim for a version that is not chosen).
+PYTHON38 := $(shell for p in python3.8 $(HOME)/.pyenv/versions/3.8.*/bin/python3.8; do $$p --version >/dev/null 2>&1 && echo $$p && break; done)
 VENV := .venv
 VENV_SDK := .venv-sdk
 # One process for each core, one thread in each: threads of several processes would wait for one another.

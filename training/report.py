@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 import uuid
@@ -23,7 +24,7 @@ class Progress:
         self._total, self._done, self._first = total_updates, done_updates, done_updates
         self._updates_per_epoch, self._epochs = updates_per_epoch, epochs
         self._start = time.monotonic()
-        self._bar = tqdm(total=total_updates, initial=done_updates, unit="update", disable=not sys.stderr.isatty(), dynamic_ncols=True)
+        self._bar = tqdm(total=total_updates, initial=done_updates, unit="update", disable=not _has_width(), dynamic_ncols=True)
 
     def advance(self, updates: int) -> None:
         """So many updates are done."""
@@ -58,6 +59,11 @@ class Progress:
         done = max(self._done - self._first, 1)
         seconds = int((time.monotonic() - self._start) / done * (self._total - self._done))
         return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+
+
+def _has_width() -> bool:
+    """Whether stderr is a terminal that a bar fits on; some that are attached to nothing have no columns."""
+    return sys.stderr.isatty() and os.get_terminal_size(sys.stderr.fileno()).columns > 0
 
 
 class WandbLog:
