@@ -62,8 +62,8 @@ class Progress:
 
 
 def _has_width() -> bool:
-    """Whether stderr is a terminal that a bar fits on; some that are attached to nothing have no columns."""
-    return sys.stderr.isatty() and os.get_terminal_size(sys.stderr.fileno()).columns > 0
+    """Whether stderr is a terminal that a bar fits on; some that are attached to nothing have no columns or no lines."""
+    return sys.stderr.isatty() and min(os.get_terminal_size(sys.stderr.fileno())) > 0
 
 
 class WandbLog:
