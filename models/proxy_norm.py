@@ -47,9 +47,10 @@ def proxy_statistics(
 class _ProxyNormActivation(torch.autograd.Function):
     """(swish(x) - mu) * rho, with mu and rho from the norm's and the proxy's parameters.
 
-    Keeps x for the backward pass and computes swish(x) anew there. What is over [C, N] depends on parameters alone and is done in the
-    forward pass, derivatives included, so it can be computed once for each weight update instead of once for each micro batch; the
-    backward pass needs two sums over each channel and one product with a [4, 2, C] table.
+    For the backward pass it keeps x and its output, which the next layer keeps anyway; swish(x) and what lies between are not kept. What is
+    over [C, N] depends on parameters alone and is done in the forward pass, derivatives included, so it can be computed once for each
+    weight update instead of once for each micro batch; the backward pass needs two sums over each channel and one product with a
+    [4, 2, C] table.
     """
 
     @staticmethod
@@ -71,20 +72,20 @@ class _ProxyNormActivation(torch.autograd.Function):
         scale_by = torch.stack([1 + proxy_weight, zeros, weight, zeros])  # by weight, bias, proxy_weight, proxy_bias
         shift_by = torch.stack([proxy_bias, ones, zeros, weight])
         by_parameters = torch.einsum("oic,ipc->opc", derivatives, torch.stack([scale_by, shift_by]))  # of (mu, rho)
-        # d loss / d mu = -rho sum(grad), d loss / d rho = sum(grad swish(x)) - mu sum(grad)
-        by_total = -inverse_deviation * by_parameters[0] - mean * by_parameters[1]
-        table = torch.stack([by_total, by_parameters[1]], dim=1)
-        ctx.save_for_backward(x, inverse_deviation, table)
+        # d loss / d mu = -rho sum(grad), d loss / d rho = sum(grad (swish(x) - mu)) = sum(grad out) / rho
+        table = torch.stack([-inverse_deviation * by_parameters[0], by_parameters[1] / inverse_deviation], dim=1)
         centre, multiplier = _over_channels(mean.to(x.dtype), x), _over_channels(inverse_deviation.to(x.dtype), x)
-        return F.silu(x).sub_(centre).mul_(multiplier)  # in place: a fresh tensor for each pass costs more than the pass
+        out = F.silu(x).sub_(centre).mul_(multiplier)  # in place: a fresh tensor for each pass costs more than the pass
+        ctx.save_for_backward(x, out, inverse_deviation, table)
+        return out
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> Tuple[Any, ...]:
         (gradient,) = gradients
-        x, inverse_deviation, table = ctx.saved_tensors
+        x, out, inverse_deviation, table = ctx.saved_tensors
         over_samples = [dim for dim in range(x.dim()) if dim != 1]
         total = gradient.sum(over_samples, dtype=table.dtype)
-        correlation = F.silu(x).mul_(gradient).sum(over_samples, dtype=table.dtype)
+        correlation = (gradient * out).sum(over_samples, dtype=table.dtype)
         into_parameters = (table * torch.stack([total, correlation])).sum(dim=1).unbind(dim=0)
         into_x = torch.ops.aten.silu_backward(gradient, x).mul_(_over_channels(inverse_deviation.to(x.dtype), x))
         return (into_x, *into_parameters, None, None)

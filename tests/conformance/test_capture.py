@@ -4,33 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from shared_models import Model, data, options
 from torch import nn
 from torch.nn import functional as F
 
 import poptorch
-
-
-class Model(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.layer = nn.Linear(3, 2)
-
-    def forward(self, x, y=None):
-        out = self.layer(x)
-        return out if y is None else (out, F.mse_loss(out, y))
-
-
-def data(batch=4):
-    return torch.randn(batch, 3), torch.randn(batch, 2)
-
-
-def options(iterations=1, accumulation=1, replicas=1, mode=None, period=None):
-    chosen = poptorch.Options().deviceIterations(iterations).replicationFactor(replicas)
-    chosen.Training.gradientAccumulation(accumulation)
-    if mode is not None:
-        chosen.outputMode(mode, period)
-    return chosen
-
 
 # ---- capture
 

@@ -17,8 +17,8 @@ from training.errors import CheckpointError
 # Losses of the first three updates on a CPU with AVX-512, by release of torch and number of threads, which split sums differently. A
 # refactoring leaves them as they are, bit for bit. Other releases draw other initial weights.
 IDENTICAL_LOSSES = {
-    ("2.15.0", 1): [3.57940673828125, 2.838653882344564, 3.0968713760375977],
-    ("2.15.0", 2): [3.5794092814127603, 2.838313420613607, 3.105208079020182],
+    ("2.15.0", 1): [3.57940673828125, 2.838680903116862, 3.097204844156901],
+    ("2.15.0", 2): [3.5794092814127603, 2.838341395060221, 3.104006767272949],
 }
 
 
