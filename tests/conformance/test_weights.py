@@ -27,6 +27,22 @@ def test_the_host_is_stale_until_weights_are_copied():
     assert model.copyWeightsToHostIfNeeded()
 
 
+def test_a_returned_weight_is_a_copy():
+    class ReturnsWeight(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = nn.Parameter(torch.ones(1))
+
+        def forward(self, x):
+            return self.w, poptorch.identity_loss((self.w * x).sum(), reduction="none")
+
+    model = ReturnsWeight()
+    executor = poptorch.trainingModel(model, optimizer=torch.optim.SGD(model.parameters(), lr=1.0))
+    first, _ = executor(torch.ones(1))
+    executor(torch.ones(1))
+    assert first.item() == 1.0
+
+
 def test_host_edits_are_invisible_until_copied_to_the_device():
     model, (x, _) = Model(), data()
     executor = poptorch.inferenceModel(model)
