@@ -104,5 +104,5 @@ class OutputCollector:
 
 def _join(tensors: List[torch.Tensor]) -> torch.Tensor:
     if len(tensors) == 1:
-        return tensors[0].clone()  # it may be a weight, which the next update changes in place
+        return tensors[0]
     return torch.stack(tensors) if tensors[0].dim() == 0 else torch.cat(tensors)

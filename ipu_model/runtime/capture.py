@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from typing import Any, Callable, Dict, List, Sequence, Tuple
 
 import torch
+from torch import fx
 from torch.func import functional_call
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from .errors import Error
-from .hoisting import SplitGraph
+from .hoisting import SplitGraph, aliases
 from .precision import emulate_half_in_float32
 from .recording import BlockStart, Recording, recording
 
@@ -202,11 +203,30 @@ def capture(
                 f"{error}. Keep the value a tensor, or use poptorch.cond or poptorch.for_loop."
             ) from error
         raise
+    _copy_aliased_outputs(graph)
     if device.type == "cpu":
         emulate_half_in_float32(graph)
     constants = {index: value for index, value in enumerate(step.outputs) if not isinstance(value, torch.Tensor)}
     split = SplitGraph(graph, len(parameters) + len(buffers))
     return Captured(split, len(step.outputs) - len(constants), step.structure, constants, tuple(step.record.block_starts))
+
+
+def _copy_aliased_outputs(graph_module: fx.GraphModule) -> None:
+    """Results that are views of state or inputs become copies: the weight update that follows would change them."""
+    graph = graph_module.graph
+    (output,) = [node for node in graph.nodes if node.op == "output"]
+
+    def copied(value: Any) -> Any:
+        is_alias = isinstance(value, fx.Node) and any(source.op == "placeholder" for source in aliases(value))
+        if not is_alias:
+            return value
+        with graph.inserting_before(output):
+            copy = graph.call_function(torch.ops.aten.clone.default, (value,))
+        copy.meta.update(value.meta)
+        return copy
+
+    output.args = pytree.tree_map(copied, output.args)
+    graph_module.recompile()
 
 
 def bind_arguments(function: Callable[..., Any], args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> None:

@@ -67,15 +67,16 @@ def _written_in_place(graph: fx.Graph) -> Set[fx.Node]:
             continue
         if "batch_norm" in node.target.name():  # writes its running statistics whatever its schema says
             for value in node.args:
-                written |= _aliases(value) if isinstance(value, fx.Node) else set()
+                written |= aliases(value) if isinstance(value, fx.Node) else set()
         elif node.target._schema.is_mutable:
             for argument, value in zip(node.target._schema.arguments, node.args):
                 if argument.alias_info is not None and argument.alias_info.is_write and isinstance(value, fx.Node):
-                    written |= _aliases(value)
+                    written |= aliases(value)
     return written
 
 
-def _aliases(node: fx.Node) -> Set[fx.Node]:
+def aliases(node: fx.Node) -> Set[fx.Node]:
+    """The node and those that it is a view of."""
     chain = {node}
     while node.op == "call_function" and node.all_input_nodes and _shares_memory(node):
         node = node.all_input_nodes[0]
