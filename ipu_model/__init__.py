@@ -8,7 +8,18 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any, Callable
 
 _SDK = str(Path(__file__).parent / "sdk")
 if _SDK not in sys.path:
     sys.path.append(_SDK)
+
+
+def register_custom_op(name: str, domain: str, implementation: Callable[..., Any]) -> None:
+    """Run `implementation(inputs, attributes)` where a program calls the custom operator `domain.name` with `poptorch.custom_op`.
+
+    It is written in torch operations and returns a tensor or a list of tensors.
+    """
+    from .runtime.custom_ops import register_custom_op as register  # torch is imported only where it is needed
+
+    register(name, domain, implementation)

@@ -22,6 +22,7 @@ def training_options(
     options.outputMode(poptorch.OutputMode.Sum)
     options.Training.gradientAccumulation(batch.accumulation_steps)
     options.Training.accumulationAndReplicationReductionType(poptorch.ReductionType.Mean)
+    options.Precision.enableStochasticRounding(precision.stochastic_rounding)
     if ipu.convolution_dithering:
         options.Training.setConvolutionDithering(True)
     if optimizer.loss_scaling_mode == "automatic":
@@ -51,7 +52,6 @@ def _shared_options(ipu: IpuConfig, precision: PrecisionConfig, seed: int, repli
     options.autoRoundNumIPUs(True)
     options.broadcastBuffers(False)  # batch norm keeps its statistics for each replica
     options.Precision.setPartialsType(torch.float16 if precision.half_partials else torch.float32)
-    options.Precision.enableStochasticRounding(precision.stochastic_rounding)
     if ipu.available_memory_proportion:
         options.setAvailableMemoryProportion(_memory_proportions(ipu))
     if is_synthetic:

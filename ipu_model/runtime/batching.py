@@ -83,18 +83,18 @@ class OutputCollector:
         self._period = period
         self._kept: dict = {}
 
-    def add(self, iteration: int, step: int, replica: int, outputs: Sequence[torch.Tensor]) -> None:
-        """Take the outputs of one micro batch."""
+    def add(self, iteration: int, step: int, replica: int, outputs: Sequence[torch.Tensor]) -> bool:
+        """Take the outputs of one micro batch; returns whether a returned chunk is complete with it."""
         layout = self._layout
+        is_last = iteration == layout.device_iterations - 1 and step == layout.gradient_accumulation - 1
         if self._mode == SUM:
             present = self._kept.get(replica)
             self._kept[replica] = list(outputs) if present is None else [a + b for a, b in zip(present, outputs)]
-        elif self._mode == FINAL:
-            is_last = iteration == layout.device_iterations - 1 and step == layout.gradient_accumulation - 1
-            if is_last:
-                self._kept[replica] = list(outputs)
-        elif self._mode == ALL or (iteration + 1) % self._period == 0:
+            return is_last
+        is_returned = is_last if self._mode == FINAL else self._mode == ALL or (iteration + 1) % self._period == 0
+        if is_returned:
             self._kept[layout.output_chunk(iteration, step, replica)] = list(outputs)
+        return is_returned
 
     def join(self) -> List[torch.Tensor]:
         """Each output concatenated along dimension 0; 0-dimensional ones stacked when there are several."""

@@ -5,36 +5,28 @@ The graph is ATen operations recorded by `make_fx` over a functional step, with 
 
 from __future__ import annotations
 
-import inspect
+import contextlib
+import logging
 import warnings
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, List, Sequence, Tuple
+from typing import Any, Dict, FrozenSet, Iterator, List, Sequence, Set, Tuple
 
 import torch
 from torch import fx
 from torch.func import functional_call
 from torch.fx.experimental.proxy_tensor import make_fx
-from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
+from .control_flow import outline_regions
 from .errors import Error
-from .hoisting import SplitGraph, aliases
+from .hoisting import SplitGraph, aliases, written_in_place
+from .ipu_semantics import IpuSemantics
 from .precision import emulate_half_in_float32
-from .recording import BlockStart, Recording, recording
+from .recording import BlockStart, Overlap, Recording, recording
+from .structures import Structure, flatten
 
+logger = logging.getLogger("poptorch::python")
 _NARROW = {torch.int64: torch.int32, torch.float64: torch.float32, torch.bfloat16: torch.float32}
-
-# Operations that compute in the type of their first argument: a float32 weight that meets a half activation is cast to half.
-_TYPED_BY_ACTIVATION = {
-    torch.conv1d, torch.conv2d, torch.conv3d, torch.conv_transpose2d, torch.nn.functional.linear, torch.matmul, torch.bmm,
-    torch.mm, torch.addmm, torch.Tensor.matmul, torch.Tensor.__matmul__, torch.nn.functional.layer_norm,
-    torch.nn.functional.group_norm, torch.group_norm, torch.layer_norm, torch.nn.functional.prelu,
-}  # fmt: skip
-
-_FACTORIES = {
-    torch.arange, torch.empty, torch.full, torch.linspace, torch.logspace, torch.ones, torch.rand, torch.randint, torch.randn,
-    torch.randperm, torch.range, torch.tensor, torch.zeros,
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -43,13 +35,19 @@ class Captured:
 
     `prepare` computes what does not change between micro batches, `run` one micro batch: it returns (output tensors, gradients), the
     gradients those of `loss_scale * loss`, one for each trainable parameter, none for inference.
+
+    Attributes:
+        written_buffers: names of the buffers that forward updates in place.
+        written_inputs: numbers of the input leaves that forward updates in place.
     """
 
     graph: SplitGraph
     num_outputs: int
-    output_structure: pytree.TreeSpec
+    output_structure: Structure
     output_constants: Dict[int, Any]
     block_starts: Tuple[BlockStart, ...]
+    written_buffers: FrozenSet[str]
+    written_inputs: FrozenSet[int]
 
     def prepare(self, parameters: Sequence[torch.Tensor], buffers: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
         """What follows from the parameters, and from buffers that are not updated, until they change."""
@@ -70,61 +68,15 @@ class Captured:
     def restore_outputs(self, tensors: Sequence[torch.Tensor]) -> Any:
         """The structure that `forward` returned, with these tensors in it."""
         remaining = iter(tensors)
-        count = self.output_structure.num_leaves
+        count = self.num_outputs + len(self.output_constants)
         leaves = [self.output_constants[i] if i in self.output_constants else next(remaining) for i in range(count)]
-        return pytree.tree_unflatten(leaves, self.output_structure)
-
-
-class _IpuSemantics(TorchFunctionMode):
-    """While capturing: activation-typed operations, "ipu" as a device, losses that mark themselves."""
-
-    def __init__(self, record: Recording, device: torch.device) -> None:
-        super().__init__()
-        self._record = record
-        self._device = device
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = dict(kwargs or {})
-        args = tuple(self._device if isinstance(arg, (str, torch.device)) and str(arg).startswith("ipu") else arg for arg in args)
-        if str(kwargs.get("device", "")).startswith("ipu") or (func in _FACTORIES and kwargs.get("device") is None):
-            kwargs["device"] = self._device
-        if func in _TYPED_BY_ACTIVATION:
-            args, kwargs = _cast_to_activation(args, kwargs)
-        result = func(*args, **kwargs)
-        if isinstance(result, torch.Tensor):
-            if not self._record.is_inside_block:
-                self._record.has_operations_outside_blocks = True
-            if func in _LOSSES:
-                self._record.losses.append(result)
-        return result
-
-
-_LOSSES = {
-    getattr(torch.nn.functional, name)
-    for name in (
-        "l1_loss mse_loss smooth_l1_loss nll_loss cross_entropy binary_cross_entropy binary_cross_entropy_with_logits kl_div "
-        "poisson_nll_loss hinge_embedding_loss soft_margin_loss multilabel_soft_margin_loss cosine_embedding_loss "
-        "margin_ranking_loss triplet_margin_loss ctc_loss"
-    ).split()
-}
-
-
-def _cast_to_activation(args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Tuple[Tuple[Any, ...], Dict[str, Any]]:
-    activation = next((arg for arg in args if isinstance(arg, torch.Tensor)), None)
-    if activation is None or activation.dtype not in (torch.float16, torch.float32):
-        return args, kwargs
-
-    def cast(value: Any) -> Any:
-        is_other = isinstance(value, torch.Tensor) and value.is_floating_point() and value.dtype != activation.dtype
-        return value.to(activation.dtype) if is_other else value
-
-    return tuple(cast(arg) for arg in args), {key: cast(value) for key, value in kwargs.items()}
+        return self.output_structure.unflatten(leaves)
 
 
 def narrow_dtype(tensor: torch.Tensor) -> torch.Tensor:
     """The tensor in the type it has on the device: float64 and bfloat16 become float32.
 
-    int64 stays as it is inside, since torch's index arguments demand it; `device_dtype` is what a program sees come back.
+    int64 stays as it is inside, since torch's index arguments demand it; it reports int32 there and comes back as int32.
     """
     return tensor.to(torch.float32) if tensor.dtype in (torch.float64, torch.bfloat16) else tensor
 
@@ -139,34 +91,83 @@ class _Step:
 
     def __init__(self, model: torch.nn.Module, names: Sequence[str], trainable: Sequence[bool], buffer_names: Sequence[str]) -> None:
         self.model, self.names, self.trainable, self.buffer_names = model, names, trainable, buffer_names
-        self.outputs: List[Any] = []
-        self.structure: Any = None
+        self.structure: Any = None  # of (args, kwargs)
+        self.is_training = False
+        self.output_structure: Any = None
+        self.constants: Dict[int, Any] = {}
+        self.num_outputs = 0
         self.record: Any = None
 
-    def __call__(self, parameters: List[torch.Tensor], buffers: List[torch.Tensor], inputs: Any, loss_scale: torch.Tensor) -> Any:
-        is_training = any(self.trainable)
-        leaves = [
+    def __call__(self, parameters: List[torch.Tensor], buffers: List[torch.Tensor], leaves: List[Any], loss_scale: torch.Tensor) -> Any:
+        needs_backward = any(self.trainable)
+        weights = [
             parameter.detach().requires_grad_(True) if needs_gradient else parameter
             for parameter, needs_gradient in zip(parameters, self.trainable)
         ]
-        state = {**dict(zip(self.names, leaves)), **dict(zip(self.buffer_names, buffers))}
-        args, kwargs = inputs
-        with recording(is_training) as self.record, _IpuSemantics(self.record, loss_scale.device), torch.set_grad_enabled(is_training):
-            result = functional_call(self.model, state, args, kwargs)
+        state = {**dict(zip(self.names, weights)), **dict(zip(self.buffer_names, buffers))}
+        args, kwargs = self.structure.unflatten(leaves)
+        with recording(self.is_training) as self.record, IpuSemantics(self.record, loss_scale.device) as semantics:
+            with torch.set_grad_enabled(needs_backward), _bindings_checked(self.model, state):
+                result = functional_call(self.model, state, args, kwargs)
         self.record.check_blocks()
-        gradients = self._gradients(leaves, loss_scale) if is_training else []
-        self.outputs, self.structure = pytree.tree_flatten(result)
-        tensors = [device_dtype(output.detach()) for output in self.outputs if isinstance(output, torch.Tensor)]
-        return tensors, gradients
+        gradients = self._gradients(weights, loss_scale) if self.is_training else []
+        return self._outputs(result, leaves, semantics), gradients
 
-    def _gradients(self, leaves: List[torch.Tensor], loss_scale: torch.Tensor) -> List[torch.Tensor]:
-        wanted = [leaf for leaf, needs_gradient in zip(leaves, self.trainable) if needs_gradient]
-        loss = self.record.final_loss()
+    def _outputs(self, result: Any, leaves: List[Any], semantics: IpuSemantics) -> List[torch.Tensor]:
+        outputs, self.output_structure = flatten(result)
+        self.constants = {
+            index: value for index, value in enumerate(outputs) if not isinstance(value, torch.Tensor) or semantics.is_host_tensor(value)
+        }
+        if any(isinstance(value, torch.Tensor) for value in self.constants.values()):
+            logger.warning("forward returns a CPU tensor: it comes back from every call as it was at compilation.")
+        _check_overlap(self.record.overlap, leaves, outputs)
+        tensors = [value for index, value in enumerate(outputs) if index not in self.constants]
+        self.num_outputs = len(tensors)
+        return [device_dtype(tensor.detach()) for tensor in tensors]
+
+    def _gradients(self, weights: List[torch.Tensor], loss_scale: torch.Tensor) -> List[torch.Tensor]:
+        wanted = [weight for weight, needs_gradient in zip(weights, self.trainable) if needs_gradient]
+        loss = self.record.losses.final()
         if not loss.requires_grad:
-            return [torch.zeros_like(leaf) for leaf in wanted]
+            return [torch.zeros_like(weight) for weight in wanted]
         seed = loss_scale.to(loss.dtype).expand(loss.shape)
         gradients = torch.autograd.grad(loss, wanted, seed, allow_unused=True)
-        return [torch.zeros_like(leaf) if grad is None else grad for leaf, grad in zip(wanted, gradients)]
+        return [torch.zeros_like(weight) if grad is None else grad for weight, grad in zip(wanted, gradients)]
+
+
+@contextlib.contextmanager
+def _bindings_checked(model: torch.nn.Module, state: Dict[str, torch.Tensor]) -> Iterator[None]:
+    """`Error` when forward removes a buffer or parameter, or binds another tensor to its name; BatchNorm may."""
+
+    def check(module: torch.nn.Module, arguments: Any, result: Any) -> None:
+        exempt = tuple(f"{name}." for name, part in module.named_modules() if isinstance(part, torch.nn.modules.batchnorm._NormBase))
+        present = {**dict(module.named_parameters(remove_duplicate=False)), **dict(module.named_buffers(remove_duplicate=False))}
+        for name, tensor in state.items():
+            if name.startswith(exempt) if exempt else False:
+                continue
+            if name not in present:
+                raise Error(f"Buffer {name} is removed in forward: keep it, and write new values into it with copy_().")
+            if present[name] is not tensor:
+                raise Error(f"Buffer {name} is reassigned in forward: write the new value into it with copy_() instead.")
+
+    handle = model.register_forward_hook(check)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _check_overlap(overlap: Overlap, inputs: List[Any], outputs: List[Any]) -> None:
+    """`Error` for overlap annotations of what is no input or output of the graph."""
+    for given, _, _ in overlap.inputs:
+        if not any(given is leaf for leaf in inputs):
+            raise Error("poptorch.set_overlap_for_input applied on a tensor that is not an input of forward: annotate the argument.")
+    for _, returned, _ in overlap.outputs:
+        uses = sum(returned is leaf for leaf in outputs)
+        if uses == 0:
+            raise Error("poptorch.set_overlap_for_output applied on a tensor that forward does not return: return the annotated tensor.")
+        if uses > 1:
+            raise Error("poptorch.set_overlap_for_output must be the only use of an output: the same tensor is returned twice.")
 
 
 def capture(
@@ -175,7 +176,9 @@ def capture(
     trainable: Sequence[bool],
     buffers: Dict[str, torch.Tensor],
     inputs: Tuple[Tuple[Any, ...], Dict[str, Any]],
-) -> Captured:
+    is_training: bool,
+    is_stochastic: bool = False,
+) -> Tuple[Captured, Recording]:
     """Capture one micro batch of a model.
 
     Args:
@@ -184,18 +187,44 @@ def capture(
         trainable: for each parameter, whether it gets a gradient; none for inference.
         buffers: device tensors by dotted name; in-place updates become part of the graph.
         inputs: (args, kwargs) of `forward` at micro-batch size.
+        is_training: whether there must be a loss.
+        is_stochastic: whether casts to half round stochastically.
 
     Raises:
         Error: no loss or several, no active block, or control flow that depends on tensor values.
     """
+    leaves, structure = flatten(inputs)
     step = _Step(model, list(parameters), trainable, list(buffers))
-    leaves = pytree.tree_flatten(inputs)[0]
-    device = next((leaf.device for leaf in leaves if isinstance(leaf, torch.Tensor)), torch.device("cpu"))
-    example = (list(parameters.values()), list(buffers.values()), inputs, torch.ones((), device=device))
+    step.structure, step.is_training = structure, is_training
+    tensors = [*parameters.values(), *buffers.values(), *(leaf for leaf in leaves if isinstance(leaf, torch.Tensor))]
+    device = tensors[0].device if tensors else torch.device("cpu")
+    example = (list(parameters.values()), list(buffers.values()), leaves, torch.ones((), device=device))
+    graph = _trace(step, example)
+    _copy_aliased_outputs(graph)
+    if device.type == "cpu":
+        emulate_half_in_float32(graph, is_stochastic)
+    written = _written_arguments(graph)
+    outline_regions(graph)
+    num_state = len(parameters) + len(buffers)
+    captured = Captured(
+        graph=SplitGraph(graph, num_state),
+        num_outputs=step.num_outputs,
+        output_structure=step.output_structure,
+        output_constants=step.constants,
+        block_starts=tuple(step.record.block_starts),
+        written_buffers=frozenset(name for index, name in enumerate(buffers, start=len(parameters)) if index in written),
+        written_inputs=frozenset(index for index in range(len(leaves)) if num_state + index in written),
+    )
+    return captured, step.record
+
+
+def _trace(step: _Step, example: Tuple[Any, ...]) -> fx.GraphModule:
+    validates = torch.distributions.Distribution._validate_args
+    torch.distributions.Distribution.set_default_validate_args(False)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=UserWarning, module=r"torch\.")
-            graph = make_fx(step, tracing_mode="fake", _allow_non_fake_inputs=True)(*example)
+            return make_fx(step, tracing_mode="fake", _allow_non_fake_inputs=True)(*example)
     except Exception as error:
         if type(error).__name__ in ("DataDependentOutputException", "GuardOnDataDependentSymNode"):
             raise Error(
@@ -203,12 +232,15 @@ def capture(
                 f"{error}. Keep the value a tensor, or use poptorch.cond or poptorch.for_loop."
             ) from error
         raise
-    _copy_aliased_outputs(graph)
-    if device.type == "cpu":
-        emulate_half_in_float32(graph)
-    constants = {index: value for index, value in enumerate(step.outputs) if not isinstance(value, torch.Tensor)}
-    split = SplitGraph(graph, len(parameters) + len(buffers))
-    return Captured(split, len(step.outputs) - len(constants), step.structure, constants, tuple(step.record.block_starts))
+    finally:
+        torch.distributions.Distribution.set_default_validate_args(validates)
+
+
+def _written_arguments(graph_module: fx.GraphModule) -> Set[int]:
+    """Numbers of the graph's arguments that it writes in place."""
+    written = written_in_place(graph_module.graph)
+    placeholders = [node for node in graph_module.graph.nodes if node.op == "placeholder"]
+    return {index for index, node in enumerate(placeholders) if node in written}
 
 
 def _copy_aliased_outputs(graph_module: fx.GraphModule) -> None:
@@ -227,24 +259,3 @@ def _copy_aliased_outputs(graph_module: fx.GraphModule) -> None:
 
     output.args = pytree.tree_map(copied, output.args)
     graph_module.recompile()
-
-
-def bind_arguments(function: Callable[..., Any], args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> None:
-    """Check arguments against a signature as PopTorch does.
-
-    Raises:
-        AssertionError: too many arguments, an unknown keyword, an argument given twice.
-        Error: a mandatory argument is missing.
-    """
-    signature = inspect.signature(function)
-    parameters = signature.parameters.values()
-    if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters):
-        return
-    names = list(signature.parameters)
-    assert len(args) <= len(names), f"Too many arguments: {len(args)} given, at most {len(names)} expected ({', '.join(names)})"
-    for name in kwargs:
-        assert name in names, f"Unknown argument {name!r}; known: {', '.join(names)}"
-        assert name not in names[: len(args)], f"Argument {name!r} is given twice"
-    for name in names[len(args) :]:
-        if name not in kwargs and signature.parameters[name].default is inspect.Parameter.empty:
-            raise Error(f"Mandatory parameter {name} missing: forward takes ({', '.join(names)}).")

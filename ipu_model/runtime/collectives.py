@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import List, Sequence
+from typing import List, Mapping, Optional, Sequence
 
 import torch
 
@@ -17,6 +17,23 @@ class Reduction:
     accumulator_dtype: torch.dtype
 
 
+@dataclass(frozen=True)
+class ReplicaGroups:
+    """Groups of replicas that share one value of a parameter: neighbours, or (orthogonal) every `num_groups`-th replica."""
+
+    num_groups: int
+    replication_factor: int
+    is_orthogonal: bool = False
+
+    def group_of(self, replica: int) -> int:
+        """Group of a replica."""
+        return replica % self.num_groups if self.is_orthogonal else replica * self.num_groups // self.replication_factor
+
+    def members(self, group: int) -> List[int]:
+        """Replicas of a group."""
+        return [replica for replica in range(self.replication_factor) if self.group_of(replica) == group]
+
+
 def accumulate(accumulators: List[torch.Tensor], gradients: Sequence[torch.Tensor], step: int, rule: Reduction) -> List[torch.Tensor]:
     """Add one micro batch's gradients to a replica's accumulators, which are stored in the accumulator type.
 
@@ -27,7 +44,7 @@ def accumulate(accumulators: List[torch.Tensor], gradients: Sequence[torch.Tenso
         return accumulators
     dtype = rule.accumulator_dtype
     if not accumulators:
-        return [gradient.to(dtype) for gradient in gradients]
+        return [gradient if gradient.dtype == dtype else gradient.to(dtype) for gradient in gradients]
     wide = [gradient.to(torch.float32) for gradient in gradients]
     if dtype == torch.float32:
         present = accumulators
@@ -41,14 +58,36 @@ def accumulate(accumulators: List[torch.Tensor], gradients: Sequence[torch.Tenso
     return present if dtype == torch.float32 else [value.to(dtype) for value in present]
 
 
-def reduce_replicas(totals: Sequence[Sequence[torch.Tensor]], num_steps: int, rule: Reduction) -> List[torch.Tensor]:
-    """Sum or mean of the replicas' accumulators, in float32, added in the order of the replicas."""
-    reduced = [gradient.to(torch.float32) for gradient in totals[0]]
+def reduce_replicas(
+    totals: Sequence[Sequence[torch.Tensor]],
+    num_steps: int,
+    rule: Reduction,
+    groups: Optional[Mapping[int, ReplicaGroups]] = None,
+) -> List[torch.Tensor]:
+    """Sum or mean of the replicas' accumulators, in float32, added in the order of the replicas.
+
+    Gradients of parameters in `groups` (by number) reduce inside a group and come back with one slice for each.
+    """
+    if not groups:
+        return _reduce(totals, num_steps, rule)
+    grouped = {index: torch.stack([_reduce_one(totals, index, g.members(i), num_steps, rule) for i in range(g.num_groups)])
+               for index, g in groups.items()}  # fmt: skip
+    shared = [index for index in range(len(totals[0])) if index not in grouped]
+    reduced = dict(zip(shared, _reduce([[gradients[index] for index in shared] for gradients in totals], num_steps, rule)))
+    return [grouped[index] if index in grouped else reduced[index] for index in range(len(totals[0]))]
+
+
+def _reduce_one(totals: Sequence[Sequence[torch.Tensor]], index: int, members: List[int], num_steps: int, rule: Reduction) -> torch.Tensor:
+    return _reduce([[totals[replica][index]] for replica in members], num_steps, rule)[0]
+
+
+def _reduce(totals: Sequence[Sequence[torch.Tensor]], num_steps: int, rule: Reduction) -> List[torch.Tensor]:
+    reduced = [gradient if gradient.dtype == torch.float32 else gradient.to(torch.float32) for gradient in totals[0]]
     if not reduced:
         return reduced
     for following in totals[1:]:
         torch._foreach_add_(reduced, [gradient.to(torch.float32) for gradient in following])
-    if rule.is_mean:
-        steps_to_divide = 1 if rule.is_running else num_steps
-        torch._foreach_div_(reduced, float(steps_to_divide * len(totals)))
+    divisor = (1 if rule.is_running else num_steps) * len(totals)
+    if rule.is_mean and divisor != 1:
+        torch._foreach_div_(reduced, float(divisor))
     return reduced

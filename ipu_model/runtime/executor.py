@@ -3,80 +3,125 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Callable, List, Sequence
+from time import perf_counter
+from typing import Any, Callable, Dict, List, Optional, Sequence
 
 import torch
 
 from .batching import Layout, OutputCollector
 from .capture import Captured
-from .collectives import Reduction, accumulate, reduce_replicas
+from .collectives import Reduction, ReplicaGroups, accumulate, reduce_replicas
+from .latency import Clock
 from .loss_scaling import LossScaler
 from .random import DeviceRandom
 from .update import OptimizerState
-
-MicroBatch = Callable[[int], Sequence[Any]]
 
 
 @dataclass
 class DeviceState:
     """What lives on the device between calls.
 
-    `buffers` has one list for each replica, since each updates its own running statistics; parameters are equal on all replicas and
-    kept once.
+    `buffers` has one list for each replica, since each updates its own running statistics. Parameters are equal on all replicas and kept
+    once, but for those in `groups` (by number): these have one slice for each group of replicas along an extra first dimension.
     """
 
     parameters: List[torch.Tensor]
     buffers: List[List[torch.Tensor]]
     random: DeviceRandom
     optimizer: OptimizerState = field(default_factory=OptimizerState)
+    groups: Dict[int, ReplicaGroups] = field(default_factory=dict)
+    gradient_groups: Dict[int, ReplicaGroups] = field(default_factory=dict)  # the same by number of the gradient
+
+    def parameters_of(self, replica: int) -> List[torch.Tensor]:
+        """The parameters as a replica sees them."""
+        if not self.groups:
+            return self.parameters
+        return [
+            value[self.groups[index].group_of(replica)] if index in self.groups else value for index, value in enumerate(self.parameters)
+        ]
 
 
-def run_inference(captured: Captured, state: DeviceState, micro_batch: MicroBatch, layout: Layout, outputs: OutputCollector) -> None:
+@dataclass
+class Call:
+    """What one call brings and takes.
+
+    Attributes:
+        micro_batch: gives the leaves of (args, kwargs) of a chunk by its number.
+        outputs: collects what the output mode returns.
+        clock: times of inputs and outputs.
+        watch: sees (iteration, step, replica, gradients) of every micro batch; None where nobody looks.
+    """
+
+    layout: Layout
+    micro_batch: Callable[[int], Sequence[Any]]
+    outputs: OutputCollector
+    clock: Clock = field(default_factory=Clock)
+    watch: Optional[Callable[[int, int, int, Sequence[torch.Tensor]], None]] = None
+
+
+class _Device:
+    """Runs single micro batches of a call."""
+
+    def __init__(self, captured: Captured, state: DeviceState, call: Call) -> None:
+        self.captured, self.state, self.call = captured, state, call
+
+    def prepare(self) -> List[Sequence[torch.Tensor]]:
+        """What follows from the weights as they are now, for each replica."""
+        state = self.state
+        replicas = len(state.buffers) if state.groups else 1
+        prepared = [self.captured.prepare(state.parameters_of(replica), state.buffers[0]) for replica in range(replicas)]
+        return prepared if state.groups else prepared * len(state.buffers)
+
+    def run(
+        self, prepared: Sequence[torch.Tensor], iteration: int, step: int, replica: int, scale: torch.Tensor
+    ) -> Sequence[torch.Tensor]:
+        """One micro batch on one replica; gives its gradients."""
+        call, state = self.call, self.state
+        inputs = call.micro_batch(call.layout.input_chunk(iteration, step, replica))
+        if self.captured.graph.has_random_numbers:
+            state.random.start(replica, step)
+        call.clock.begin.append(perf_counter())
+        result, gradients = self.captured.run(prepared, state.parameters_of(replica), state.buffers[replica], inputs, scale)
+        if call.outputs.add(iteration, step, replica, result):
+            call.clock.end.append(perf_counter())
+        if call.watch is not None:
+            call.watch(iteration, step, replica, gradients)
+        return gradients
+
+
+def run_inference(captured: Captured, state: DeviceState, call: Call) -> None:
     """One call of an inference model: for each device iteration, every replica runs its micro batch."""
-    unscaled = torch.ones((), device=_device(state))
-    prepared = captured.prepare(state.parameters, state.buffers[0])
-    for iteration in range(layout.device_iterations):
-        for replica in range(layout.replication_factor):
-            state.random.start(replica, step=0)
-            inputs = micro_batch(layout.input_chunk(iteration, 0, replica))
-            result, _ = captured.run(prepared, state.parameters, state.buffers[replica], inputs, unscaled)
-            outputs.add(iteration, 0, replica, result)
+    device = _Device(captured, state, call)
+    unscaled = torch.ones((), device=state.random.device)
+    prepared = device.prepare()
+    for iteration in range(call.layout.device_iterations):
+        for replica in range(call.layout.replication_factor):
+            device.run(prepared[replica], iteration, 0, replica, unscaled)
         state.random.advance()
 
 
 def run_training(
     captured: Captured,
     state: DeviceState,
-    micro_batch: MicroBatch,
-    layout: Layout,
-    outputs: OutputCollector,
+    call: Call,
     reduction: Reduction,
     scaler: LossScaler,
     update: Callable[[Sequence[torch.Tensor]], None],
 ) -> None:
     """One call of a training model: D weight updates, each over the micro batches of every replica.
 
-    Args:
-        micro_batch: gives the leaves of (args, kwargs) of a chunk by its number.
-        update: applies reduced gradients, without loss scale, to the state.
+    `update` applies reduced gradients, without loss scale, to the state.
     """
-    for iteration in range(layout.device_iterations):
-        prepared = captured.prepare(state.parameters, state.buffers[0])
+    device = _Device(captured, state, call)
+    for iteration in range(call.layout.device_iterations):
+        prepared = device.prepare()
         totals: List[List[torch.Tensor]] = []
-        for replica in range(layout.replication_factor):
+        for replica in range(call.layout.replication_factor):
             gradients: List[torch.Tensor] = []
-            for step in range(layout.gradient_accumulation):
-                state.random.start(replica, step)
-                inputs = micro_batch(layout.input_chunk(iteration, step, replica))
-                result, fresh = captured.run(prepared, state.parameters, state.buffers[replica], inputs, scaler.scale)
+            for step in range(call.layout.gradient_accumulation):
+                fresh = device.run(prepared[replica], iteration, step, replica, scaler.scale)
                 gradients = accumulate(gradients, fresh, step, reduction)
-                outputs.add(iteration, step, replica, result)
             totals.append(gradients)
-        reduced = reduce_replicas(totals, layout.gradient_accumulation, reduction)
+        reduced = reduce_replicas(totals, call.layout.gradient_accumulation, reduction, state.gradient_groups)
         update(scaler.unscale(reduced))
         state.random.advance()
-
-
-def _device(state: DeviceState) -> torch.device:
-    tensors = state.parameters or (state.buffers[0] if state.buffers else [])
-    return tensors[0].device if tensors else torch.device("cpu")

@@ -7,11 +7,15 @@ same to the last bit: the same operations run on the same inputs.
 from __future__ import annotations
 
 import operator
-from typing import Any, Callable, Dict, Sequence, Set
+from typing import Any, Callable, Dict, Iterator, List, Sequence, Set, Tuple
 
 import torch
 from torch import fx
 from torch.fx.node import map_arg
+
+from .floating_point import CheckedGraph
+from .graph_files import dump_graph, load_graph
+from .precision import stochastic_round_to_half_in_float32
 
 
 class SplitGraph:
@@ -21,25 +25,43 @@ class SplitGraph:
     """
 
     def __init__(self, graph_module: fx.GraphModule, num_state: int) -> None:
+        self.has_random_numbers = any(_draws_random_numbers(node) for node in _all_nodes(graph_module))
         placeholders = [node for node in graph_module.graph.nodes if node.op == "placeholder"]
         hoisted = _hoistable(graph_module.graph, placeholders[:num_state])
         crossing = [node for node in hoisted if any(user not in hoisted for user in node.users)]
-        self._prologue = _extract(graph_module, placeholders[:num_state], hoisted, crossing)
+        prologue = _extract(graph_module, placeholders[:num_state], hoisted, crossing)
         rest = [node for node in graph_module.graph.nodes if node not in hoisted]
-        self._body = _extract(graph_module, placeholders + crossing, rest, None)
+        self._set(prologue, _extract(graph_module, placeholders + crossing, rest, None))
+
+    def _set(self, prologue: fx.GraphModule, body: fx.GraphModule) -> None:
+        self.prologue, self.body = prologue, body
+        self._run_prologue: Callable[..., Any] = prologue.forward  # without the hooks of Module.__call__
+        self._run_body: Callable[..., Any] = body.forward
+
+    def check_floating_point(self) -> None:
+        """From now on raise at the operation that makes a value that is not finite."""
+        self._run_prologue = CheckedGraph(self.prologue)
+        self._run_body = CheckedGraph(self.body)
 
     def prepare(self, state: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
         """What follows from the state as it is now."""
-        return self._prologue(*state)
+        return self._run_prologue(*state)
 
     def run(self, arguments: Sequence[Any], prepared: Sequence[torch.Tensor]) -> Any:
         """The rest, on all flat arguments of the whole graph."""
-        return self._body(*arguments, *prepared)
+        return self._run_body(*arguments, *prepared)
+
+    def __getstate__(self) -> Dict[str, Any]:
+        return {"has_random_numbers": self.has_random_numbers, "prologue": dump_graph(self.prologue), "body": dump_graph(self.body)}
+
+    def __setstate__(self, state: Dict[str, Any]) -> None:
+        self.has_random_numbers = state["has_random_numbers"]
+        self._set(load_graph(state["prologue"]), load_graph(state["body"]))
 
 
 def _hoistable(graph: fx.Graph, state: Sequence[fx.Node]) -> Dict[fx.Node, None]:
     """Nodes that depend on constant state alone, are deterministic, and share no memory with anything that is written in place."""
-    written = _written_in_place(graph)
+    written = written_in_place(graph)
     known: Set[fx.Node] = {node for node in state if node not in written}
     hoisted = {}
     for node in graph.nodes:
@@ -55,24 +77,52 @@ def _hoistable(graph: fx.Graph, state: Sequence[fx.Node]) -> Dict[fx.Node, None]
 def _is_pure(node: fx.Node) -> bool:
     target = node.target
     if not isinstance(target, torch._ops.OpOverload):
-        return True  # operator.getitem, and our own rounding functions
-    return not target._schema.is_mutable and torch.Tag.nondeterministic_seeded not in target.tags and "dropout" not in target.name()
+        return target is not stochastic_round_to_half_in_float32  # operator.getitem, and rounding to nearest
+    has_effect = target.name().startswith("ipu_model::")  # printing, calls to the host
+    return not has_effect and not target._schema.is_mutable and not _draws_random_numbers(node)
 
 
-def _written_in_place(graph: fx.Graph) -> Set[fx.Node]:
-    """Nodes whose memory some operation writes, and those that they are views of."""
+def _draws_random_numbers(node: fx.Node) -> bool:
+    target = node.target
+    if not isinstance(target, torch._ops.OpOverload):
+        return target is stochastic_round_to_half_in_float32
+    return torch.Tag.nondeterministic_seeded in target.tags or "dropout" in target.name()
+
+
+def _all_nodes(graph_module: fx.GraphModule) -> Iterator[fx.Node]:
+    """Nodes of a graph and of the bodies of its loops and branches."""
+    for part in graph_module.modules():
+        if isinstance(part, fx.GraphModule):
+            yield from part.graph.nodes
+
+
+def written_in_place(graph: fx.Graph) -> Set[fx.Node]:
+    """Nodes whose memory some operation writes, and those that they are views of. What a loop or branch reads may be written there."""
     written: Set[fx.Node] = set()
     for node in graph.nodes:
-        if not isinstance(node.target, torch._ops.OpOverload):
-            continue
-        if "batch_norm" in node.target.name():  # writes its running statistics whatever its schema says
-            for value in node.args:
-                written |= aliases(value) if isinstance(value, fx.Node) else set()
-        elif node.target._schema.is_mutable:
-            for argument, value in zip(node.target._schema.arguments, node.args):
-                if argument.alias_info is not None and argument.alias_info.is_write and isinstance(value, fx.Node):
-                    written |= aliases(value)
+        if node.op == "call_module":
+            targets = node.all_input_nodes
+        elif isinstance(node.target, torch._ops.OpOverload):
+            targets = [value for argument, value in _arguments(node) if _is_written(node, argument) and isinstance(value, fx.Node)]
+        else:
+            targets = []
+        for value in targets:
+            written |= aliases(value)
     return written
+
+
+def _arguments(node: fx.Node) -> List[Tuple[Any, Any]]:
+    """(schema argument, value) of an operation."""
+    schema = node.target._schema.arguments  # type: ignore[union-attr]
+    named = [(argument, node.kwargs[argument.name]) for argument in schema if argument.name in node.kwargs]
+    return [*zip(schema, node.args), *named]
+
+
+def _is_written(node: fx.Node, argument: Any) -> bool:
+    if argument.name in ("running_mean", "running_var"):  # written whatever the schema says
+        is_training = any(other.name == "training" and value for other, value in _arguments(node))
+        return is_training and "backward" not in node.target.name()  # type: ignore[union-attr]
+    return argument.alias_info is not None and argument.alias_info.is_write
 
 
 def aliases(node: fx.Node) -> Set[fx.Node]:
@@ -91,13 +141,13 @@ def _shares_memory(node: fx.Node) -> bool:
     return any(value.alias_info is not None for value in returns)
 
 
-def _extract(owner: fx.GraphModule, inputs: Sequence[fx.Node], nodes: Any, outputs: Any) -> Callable[..., Any]:
+def _extract(owner: fx.GraphModule, inputs: Sequence[fx.Node], nodes: Any, outputs: Any) -> fx.GraphModule:
     """A graph module of some of the nodes, with flat inputs; its outputs are `outputs`, or those of the whole graph."""
     graph = fx.Graph()
     copies = {node: graph.placeholder(f"input_{index}") for index, node in enumerate(inputs)}
     members = set(nodes)
     for node in owner.graph.nodes:
-        is_wanted = node.op == "get_attr" or (node.op == "call_function" and node in members)
+        is_wanted = node.op == "get_attr" or (node.op in ("call_function", "call_module") and node in members)
         if is_wanted and node not in copies:
             copies[node] = graph.node_copy(node, lambda source: copies[source])
     if outputs is None:

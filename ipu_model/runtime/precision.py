@@ -7,14 +7,14 @@ half tensors, and casts inside it round to half, but everything between is compu
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, Callable
 
 import torch
 from torch import fx
 from torch.utils import _pytree as pytree
 
-_MANTISSA_BITS = 10  # IEEE 754 binary16
-_MIN_EXPONENT = -14  # of the smallest normal number
+_DROPPED_BITS = 13  # mantissa bits that float32 has and half (IEEE 754 binary16) has not
+_SMALLEST_NORMAL = 2.0**-14  # of half
 
 
 def round_to_half(value: torch.Tensor) -> torch.Tensor:
@@ -22,8 +22,16 @@ def round_to_half(value: torch.Tensor) -> torch.Tensor:
     return value.to(torch.float16).to(torch.float32)
 
 
-def emulate_half_in_float32(graph_module: fx.GraphModule) -> None:
-    """Rewrite a captured graph, in place: half at its borders and at explicit casts, float32 arithmetic between them."""
+def stochastic_round_to_half_in_float32(value: torch.Tensor) -> torch.Tensor:
+    """The values rounded stochastically to half, as float32."""
+    return stochastic_round_to_half(value.to(torch.float32)).to(torch.float32)
+
+
+def emulate_half_in_float32(graph_module: fx.GraphModule, is_stochastic: bool = False) -> None:
+    """Rewrite a captured graph, in place: half at its borders and at explicit casts, float32 arithmetic between them.
+
+    `is_stochastic` rounds stochastically at those casts and in the results.
+    """
     graph = graph_module.graph
     if not any(_is_half(node) for node in graph.nodes):
         return
@@ -31,11 +39,11 @@ def emulate_half_in_float32(graph_module: fx.GraphModule) -> None:
         if node.op in ("placeholder", "get_attr") and _is_half(node):
             _insert_after(graph, node, torch.float32)
         elif node.op == "call_function" and node.target is torch.ops.aten._to_copy.default:
-            _rewrite_cast(node)
+            _rewrite_cast(node, stochastic_round_to_half_in_float32 if is_stochastic else round_to_half)
         elif node.op == "call_function":
             node.args, node.kwargs = pytree.tree_map(_float_for_half, (node.args, node.kwargs))
         elif node.op == "output":
-            node.args = pytree.tree_map(partial(_as_half_output, graph, node), node.args)
+            node.args = pytree.tree_map(partial(_as_half_output, graph, node, is_stochastic), node.args)
     graph.lint()
     graph_module.recompile()
 
@@ -55,16 +63,18 @@ def _insert_after(graph: fx.Graph, node: fx.Node, dtype: torch.dtype) -> None:
     node.replace_all_uses_with(cast, delete_user_cb=lambda user: user is not cast)
 
 
-def _rewrite_cast(node: fx.Node) -> None:
+def _rewrite_cast(node: fx.Node, rounding: Callable[[torch.Tensor], torch.Tensor]) -> None:
     if node.kwargs.get("dtype") is torch.float16:
-        node.target = round_to_half
+        node.target = rounding
         node.kwargs = {}
 
 
-def _as_half_output(graph: fx.Graph, output: fx.Node, value: Any) -> Any:
+def _as_half_output(graph: fx.Graph, output: fx.Node, is_stochastic: bool, value: Any) -> Any:
     if not _is_half(value):
         return value
     with graph.inserting_before(output):
+        if is_stochastic:
+            value = graph.call_function(stochastic_round_to_half_in_float32, (value,))
         return graph.call_function(torch.ops.aten._to_copy.default, (value,), {"dtype": torch.float16})
 
 
@@ -78,10 +88,12 @@ def store(value: torch.Tensor, dtype: torch.dtype, is_stochastic: bool = False) 
 def stochastic_round_to_half(value: torch.Tensor) -> torch.Tensor:
     """Round float32 to one of the two nearest half numbers, up with probability equal to the distance from the lower one.
 
-    The spacing of half numbers at x is 2^(max(floor(log2 |x|), -14) - 10). Values that are half numbers stay as they are.
+    Half keeps 10 of float32's 23 mantissa bits: a random number is added to the other 13, which are then cut off. Below 2^-14 half
+    numbers are 2^-24 apart. Values that are half numbers, infinite or NaN stay as they are.
     """
-    _, exponent = torch.frexp(value)  # |x| = m * 2^exponent with m in [0.5, 1)
-    spacing_exponent = (exponent - 1).clamp_(min=_MIN_EXPONENT) - _MANTISSA_BITS
-    steps = torch.ldexp(value, -spacing_exponent)
-    rounded = torch.floor(steps + torch.rand_like(value))
-    return torch.where(torch.isfinite(value), torch.ldexp(rounded, spacing_exponent), value).to(torch.float16)
+    random = torch.rand_like(value)
+    bits = (value.view(torch.int32) + (random * 2**_DROPPED_BITS).to(torch.int32)).bitwise_and_(-(2**_DROPPED_BITS))
+    normal = bits.view(torch.float32)
+    subnormal = torch.floor(value * 2.0**24 + random) * 2.0**-24
+    rounded = torch.where(value.abs() < _SMALLEST_NORMAL, subnormal, normal)
+    return torch.where(torch.isfinite(value), rounded, value).to(torch.float16)

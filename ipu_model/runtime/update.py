@@ -55,11 +55,12 @@ def apply_update(
     for name, weight, gradient in zip(names, weights, gradients):
         group = rule.groups[rule.group_of[name]]
         stored = state.by_parameter.setdefault(name, {})
-        wide = {key: value.to(torch.float32) for key, value in stored.items()}
-        wide_weight = weight.to(torch.float32)
+        wide = {key: value if value.dtype == torch.float32 else value.to(torch.float32) for key, value in stored.items()}
+        wide_weight = weight if weight.dtype == torch.float32 else weight.to(torch.float32)
         step(wide_weight, gradient, wide, group, rule.flags)
         for key, value in wide.items():
-            stored[key] = store(value, rule.state_dtypes.get(key, torch.float32), rule.is_stochastic)
+            dtype = rule.state_dtypes.get(key, torch.float32)
+            stored[key] = value if dtype == torch.float32 else store(value, dtype, rule.is_stochastic)
         if wide_weight is not weight:
             weight.copy_(store(wide_weight, weight.dtype, rule.is_stochastic))
 

@@ -126,12 +126,6 @@ def test_scopes_and_functions_begin_blocks():
     assert run(Scoped(), accumulation=3).dim() == 0
 
 
-def test_what_is_absent_says_so():
-    for call in (lambda: poptorch.Phase("a"), poptorch.SerialPhasedExecution, lambda: poptorch.for_loop):
-        with pytest.raises(NotImplementedError, match="Nearest alternative"):
-            call()
-
-
 def test_recomputation_checkpoint_keeps_its_arguments_type():
     x = torch.ones(1)
     assert poptorch.recomputationCheckpoint(x) is x

@@ -99,7 +99,7 @@ def captured_function(function, parameters, inputs, trainable=None):
             return function(self, *values)
 
     wanted = trainable if trainable is not None else [False] * len(parameters)
-    return capture(Model(), parameters, wanted, {}, (inputs, {}))
+    return capture(Model(), parameters, wanted, {}, (inputs, {}), is_training=any(wanted))[0]
 
 
 def run(captured, parameters, inputs):

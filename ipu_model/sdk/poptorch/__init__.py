@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import logging
+import contextlib
+import faulthandler
+import io
 import os
 from typing import Any, Optional
 
@@ -13,61 +15,65 @@ from ipu_model.runtime.errors import (
     absent as _absent,
 )
 
-from . import enums as enums, optim as optim, options as options
-from ._data import AsynchronousDataAccessor as AsynchronousDataAccessor, DataLoader as DataLoader
-from ._execution import (
+from . import (
+    _impl as _impl,
+    _logging as _logging,
+    _torch_operators as _torch_operators,
+    enums as enums,
+    ops as ops,
+    optim as optim,
+    options as options,
+    poptorch_core as poptorch_core,
+    profiling as profiling,
+    testing as testing,
+)
+from ._arguments import ICustomArgParser as ICustomArgParser, registerCustomArgParser as registerCustomArgParser
+from ._asynchronous_data import AsynchronousDataAccessor as AsynchronousDataAccessor
+from ._data import DataLoader as DataLoader
+from ._executables import load as load
+from ._execution import PipelinedExecution as PipelinedExecution, ShardedExecution as ShardedExecution, Stage as Stage
+from ._hooks import registerPostCompileHook as registerPostCompileHook, registerPreCompileHook as registerPreCompileHook
+from ._logging import logger as logger, setLogLevel as setLogLevel
+from ._phases import (
+    ParallelPhasedExecution as ParallelPhasedExecution,
+    Phase as Phase,
+    SerialPhasedExecution as SerialPhasedExecution,
+)
+from ._poplar_executor import PoplarExecutor as PoplarExecutor
+from ._printing import print as print  # PopTorch's own name: shows the blocks of modules
+from .enums import *  # noqa: F403  every enum is a top-level name of PopTorch
+from .ops import (
+    CPU as CPU,
+    Attribute as Attribute,
     BeginBlock as BeginBlock,
     Block as Block,
     BlockFunction as BlockFunction,
-    ParallelPhasedExecution as ParallelPhasedExecution,
-    Phase as Phase,
-    PipelinedExecution as PipelinedExecution,
-    SerialPhasedExecution as SerialPhasedExecution,
-    ShardedExecution as ShardedExecution,
-    Stage as Stage,
-    removeBlocks as removeBlocks,
-)
-from ._poplar_executor import PoplarExecutor as PoplarExecutor
-from .enums import *  # noqa: F403  every enum is a top-level name of PopTorch
-from .ops import (
+    MultiConv as MultiConv,
+    NameScope as NameScope,
+    cond as cond,
+    ctc_beam_search_decoder as ctc_beam_search_decoder,
+    custom_op as custom_op,
+    dynamic_slice as dynamic_slice,
+    dynamic_update as dynamic_update,
+    for_loop as for_loop,
+    fps as fps,
     identity_loss as identity_loss,
+    ipu_print_tensor as ipu_print_tensor,
     isRunningOnIpu as isRunningOnIpu,
+    nearest as nearest,
     nop as nop,
     recomputationCheckpoint as recomputationCheckpoint,
+    removeBlocks as removeBlocks,
+    serializedMatMul as serializedMatMul,
     set_available_memory as set_available_memory,
+    set_overlap_for_input as set_overlap_for_input,
+    set_overlap_for_output as set_overlap_for_output,
 )
 from .options import ConfigFileError as ConfigFileError, Options as Options, TensorLocationSettings as TensorLocationSettings
 
 __version__ = "3.4.0"  # the release whose behaviour is modelled
-logger = logging.getLogger("poptorch::python")
-os.environ.setdefault("RDMAV_FORK_SAFE", "1")
 
-_ABSENT = {
-    "for_loop": "a Python loop, which is unrolled while capturing",
-    "cond": "torch.where",
-    "custom_op": "the same mathematics in torch operations",
-    "CPU": "torch operations in forward",
-    "ipu_print_tensor": "return the tensor from forward",
-    "serializedMatMul": "torch.matmul",
-    "set_overlap_for_input": "leave the annotation out",
-    "set_overlap_for_output": "leave the annotation out",
-    "MultiConv": "the convolutions without the scope",
-    "NameScope": "leave the scope out",
-    "Attribute": "leave the scope out",
-    "dynamic_slice": "torch.index_select",
-    "dynamic_update": "torch.index_copy",
-    "ctc_beam_search_decoder": "a decoder on the host",
-    "fps": "a torch implementation",
-    "nearest": "torch.cdist(...).argmin",
-    "load": "torch.load of a state_dict",
-    "ICustomArgParser": "tuples or dicts of tensors",
-    "registerCustomArgParser": "tuples or dicts of tensors",
-    "registerPreCompileHook": "call the hook before compile()",
-    "registerPostCompileHook": "call the hook after compile()",
-    "setLogLevel": "logging.getLogger('poptorch::python').setLevel",
-    "profiling": "torch.profiler",
-    "testing": "torch.testing",
-}
+_ABSENT = {"accessAttributes": "the attributes of the poptorch.Attribute object"}
 
 
 def __getattr__(name: str) -> Any:
@@ -94,3 +100,15 @@ def ipuHardwareIsAvailable(num_ipus: int = 1) -> bool:
 def ipuHardwareVersion() -> int:
     """Version of the IPUs there are: AssertionError, since there are none."""
     raise AssertionError("No IPU hardware available: this is the IPU Model")
+
+
+def createPoptorchError(message: str) -> Error:
+    """The error that PopTorch's Python code raises."""
+    return Error(message)
+
+
+os.environ.setdefault("RDMAV_FORK_SAFE", "1")
+_logging.set_up()
+if not faulthandler.is_enabled():
+    with contextlib.suppress(io.UnsupportedOperation, AttributeError, RuntimeError):  # stderr without a file
+        faulthandler.enable()

@@ -7,6 +7,7 @@ from typing import Any, Callable, Dict, List, Optional, Union
 import torch
 
 from ipu_model.runtime.capture import Captured, narrow_dtype
+from ipu_model.runtime.collectives import ReplicaGroups
 from ipu_model.runtime.errors import Error
 from ipu_model.runtime.executor import DeviceState
 from ipu_model.runtime.loss_scaling import LossScaler
@@ -19,7 +20,7 @@ from .options import Options
 
 
 class DeviceWeights:
-    """State that an executor keeps on its device, and when it is copied. See `poptorch_api` section 3.5."""
+    """State that an executor keeps on its device, and when it is copied."""
 
     _options: Options
     _training: bool
@@ -29,7 +30,7 @@ class DeviceWeights:
     _device: torch.device
     _rule: Rule
     _scaler: LossScaler
-    _parameter_names: List[str]
+    _trainable_names: List[str]
 
     def __init__(self) -> None:
         self._executable: Optional[Captured] = None
@@ -37,6 +38,18 @@ class DeviceWeights:
         self._is_attached = False
         self._is_host_stale = False
         self._rng_state: Optional[List[int]] = None
+        self._groups_by_name: Dict[str, ReplicaGroups] = {}
+
+    def _names_of_parameters(self) -> List[str]:
+        return [name for name, _ in self._model.named_parameters()]
+
+    def _names_of_buffers(self) -> List[str]:
+        return [name for name, _ in self._model.named_buffers()]
+
+    def _parameters_for_capture(self) -> Dict[str, torch.Tensor]:
+        """Device tensors by name as one replica sees them."""
+        tensors = {name: self._to_device(p.detach()) for name, p in self._model.named_parameters()}
+        return {name: value[0] if name in self._groups_by_name else value for name, value in tensors.items()}
 
     def isAttachedToDevice(self) -> bool:
         """Whether the device holds the model's state."""
@@ -49,7 +62,15 @@ class DeviceWeights:
         if self._is_attached:
             raise Error("The model is already attached to a device.")
         seed = self._options.random_seed if self._options.exists("random_seed") else torch.initial_seed() % 2**32
-        self._state = DeviceState([], [], DeviceRandom(seed))
+        names = self._names_of_parameters()
+        self._trainable_indices = [names.index(name) for name in self._trainable_names]
+        self._state = DeviceState(
+            [],
+            [],
+            DeviceRandom(seed, self._device),
+            groups={names.index(name): groups for name, groups in self._groups_by_name.items()},
+            gradient_groups={i: self._groups_by_name[name] for i, name in enumerate(self._trainable_names) if name in self._groups_by_name},
+        )
         if self._rng_state is not None:
             self._state.random.state = self._rng_state
         self._is_attached = True
@@ -68,23 +89,33 @@ class DeviceWeights:
         if not self._is_attached:
             return
         assert self._state is not None
-        names = [name for name, _ in self._model.named_parameters()]
-        self._parameter_names = names
+        self._is_host_stale = False
         self._state.parameters = [self._to_device(p).clone() for p in self._model.parameters()]
         self._state.buffers = [[self._to_device(b).clone() for b in self._model.buffers()] for _ in range(self._options.replication_factor)]
-        self._is_host_stale = False
+
+    def copyNamedBuffersToDevice(self) -> None:
+        """Upload the buffers named in `Options.updatableNamedBuffers`, and nothing else."""
+        wanted = self._options._Popart.options.get("updatableNamedBuffers")
+        if not wanted:
+            raise Error("copyNamedBuffersToDevice needs the names of the buffers: set Options.updatableNamedBuffers([...]).")
+        self._need_compiled("copyNamedBuffersToDevice")
+        if self._state is not None:
+            for index, (name, buffer) in enumerate(self._model.named_buffers()):
+                if name in wanted:
+                    for buffers in self._state.buffers:
+                        buffers[index].copy_(buffer)
 
     def copyWeightsToHost(self) -> None:
         """Download the device's weights, and replica 0's buffers, into the user's model."""
         self._need_compiled("copyWeightsToHost")
         if self._state is None:
             return
+        self._is_host_stale = False  # first: looking at a host tensor downloads a stale one
         with torch.no_grad():
             for host, device in zip(self._model.parameters(), self._state.parameters):
                 host.data.copy_(device)
             for host, device in zip(self._model.buffers(), self._state.buffers[0]):
                 host.data.copy_(device)
-        self._is_host_stale = False
 
     def copyWeightsToHostIfNeeded(self) -> bool:
         """Download if the device has trained since the last time; returns whether it did."""

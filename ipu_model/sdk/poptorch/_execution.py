@@ -8,7 +8,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple, Union
 import torch
 
 from ipu_model.program.placement import PlacedBlock, Placement
-from ipu_model.runtime.errors import Error, absent
+from ipu_model.runtime.errors import Error
 from ipu_model.runtime.recording import BlockStart, current_recording
 
 from .enums import AutoStage
@@ -207,18 +207,3 @@ def _as_stage(description: Union[Stage, str, List[str], Any]) -> Stage:
         return Stage(description)
     assert isinstance(description, (list, tuple)), f"expected a Stage, a block name or a list of names, got {description!r}"
     return Stage(*description)
-
-
-def Phase(*args: Any) -> Any:
-    """Absent: phased execution keeps no more than one phase on the chip, which has no meaning here."""
-    raise absent("poptorch.Phase", "poptorch.ShardedExecution")
-
-
-def SerialPhasedExecution(*args: Any) -> Any:
-    """Absent, see Phase."""
-    raise absent("poptorch.SerialPhasedExecution", "poptorch.ShardedExecution")
-
-
-def ParallelPhasedExecution(*args: Any) -> Any:
-    """Absent, see Phase."""
-    raise absent("poptorch.ParallelPhasedExecution", "poptorch.ShardedExecution")

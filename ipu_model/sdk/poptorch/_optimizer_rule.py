@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, Dict, Mapping, Tuple
+import logging
+from typing import Any, Dict, Mapping, Sequence, Set, Tuple
 
 import torch
 
@@ -12,6 +13,7 @@ from ipu_model.runtime.update import Rule
 
 from . import optim
 
+logger = logging.getLogger("poptorch::python")
 _KINDS: Tuple[Tuple[type, str], ...] = (  # AdamW first: newer torch derives it from Adam
     (torch.optim.AdamW, "adamw"),
     (torch.optim.Adam, "adam"),
@@ -19,12 +21,19 @@ _KINDS: Tuple[Tuple[type, str], ...] = (  # AdamW first: newer torch derives it 
     (torch.optim.RMSprop, "rmsprop"),
     (optim.LAMB, "lamb"),
 )
+_OWN_TYPES = {cls for cls, _ in _KINDS} | {optim.SGD, optim.Adam, optim.AdamW, optim.RMSprop}
+_warned_types: Set[type] = set()
 _FLAGS = ("use_combined_accum", "bias_correction", "use_tf_variant")
 
 
 def optimizer_kind(optimizer: Any) -> str:
     """The device's name of an optimizer; AssertionError for an unsupported type."""
     kind = next((name for cls, name in _KINDS if isinstance(optimizer, cls)), None)
+    if kind is not None and type(optimizer) not in _OWN_TYPES and type(optimizer) not in _warned_types:
+        _warned_types.add(type(optimizer))
+        logger.warning(
+            "Poptorch does not run the Python code of %s: the device applies the update rule of its base class.", type(optimizer).__name__
+        )
     assert kind is not None, (
         f"Unsupported optimizer type {type(optimizer).__name__}: use SGD, Adam, AdamW, RMSprop (torch.optim or poptorch.optim) or "
         "poptorch.optim.LAMB"
@@ -80,3 +89,37 @@ def _state_dtypes(kind: str, optimizer: Any) -> Dict[str, torch.dtype]:
     if kind == "rmsprop":
         return {"Accl1": second, "Accl2": first, "Accl3": first}
     return {"Accl1": first, "Accl2": second}
+
+
+Value = Tuple[float, Sequence[str]]
+
+
+def device_values(rule: Rule, group: Mapping[str, Any], loss_scaling: float) -> Dict[str, Value]:
+    """Hyper-parameters of a group as the device holds them: name to (value, attributes that it follows from)."""
+    lr, decay = group["lr"], group["weight_decay"]
+    if rule.kind == "sgd":
+        return _sgd_values(group, bool(rule.flags.get("use_combined_accum")), loss_scaling)
+    common = {"learningRate": (lr, ["lr"]), "weightDecay": (decay, ["weight_decay"])}
+    if rule.kind == "rmsprop":
+        return {**common, "adaptiveEps": (group["eps"], ["eps"]), "adaptiveMomentum": (group["momentum"], ["momentum"])}
+    beta1, beta2 = group["betas"]
+    adam: Dict[str, Value] = {**common, "adamBeta1": (beta1, ["betas"]), "adamBeta2": (beta2, ["betas"]), "adamEps": (group["eps"], ["eps"])}
+    return {**adam, "maxWeightNorm": (group["max_weight_norm"], ["max_weight_norm"])} if rule.kind == "lamb" else adam
+
+
+def _sgd_values(group: Mapping[str, Any], is_combined: bool, loss_scaling: float) -> Dict[str, Value]:
+    lr, decay, momentum, velocity_scaling = group["lr"], group["weight_decay"], group["momentum"], group["velocity_scaling"]
+    undamped = 1 - group["dampening"]
+    if not momentum:
+        scaled = lr * undamped
+        return {
+            "scaledLearningRate0": (scaled / loss_scaling, ["lr", "dampening", "loss_scaling"]),
+            "weightDecayScaleFactor0": (1 - scaled * decay, ["lr", "dampening", "weight_decay"]),
+        }
+    rest = "1" if is_combined else "2"
+    return {
+        "scaledWeightDecay1": (undamped * velocity_scaling * decay, ["dampening", "velocity_scaling", "weight_decay"]),
+        f"scaledLearningRate{rest}": (lr / velocity_scaling, ["lr", "velocity_scaling"]),
+        f"scaledMomentum{rest}": (momentum, ["momentum"]),
+        f"dampeningScaleFactor{rest}": (undamped * velocity_scaling / loss_scaling, ["dampening", "velocity_scaling", "loss_scaling"]),
+    }

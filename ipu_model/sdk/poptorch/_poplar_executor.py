@@ -2,47 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import datetime
 import functools
+import logging
 import os
 import time
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, ContextManager, Dict, List, Optional, Tuple
 
 import torch
-from torch.utils import _pytree as pytree
 
 from ipu_model.program.placement import Placement
 from ipu_model.runtime.batching import Layout, OutputCollector, split, synthetic_like
-from ipu_model.runtime.capture import Captured, bind_arguments, capture
+from ipu_model.runtime.capture import Captured, capture
 from ipu_model.runtime.collectives import Reduction
-from ipu_model.runtime.errors import Error, absent
-from ipu_model.runtime.executor import run_inference, run_training
+from ipu_model.runtime.errors import Error
+from ipu_model.runtime.executor import Call, run_inference, run_training
 from ipu_model.runtime.random import host_random_kept
+from ipu_model.runtime.recording import Recording
+from ipu_model.runtime.structures import flatten
 from ipu_model.runtime.update import apply_update
 
-from . import _optimizer_link as link
+from . import _compile_checks as checks, _optimizer_link as link
 from ._announce import announce, compilation_progress
-from ._arguments import check_arguments
-from ._device_weights import DeviceWeights
+from ._arguments import ForwardSignature, check_arguments, describe
+from ._executables import Executables
+from ._hooks import compile_hooks
+from ._inspection import Inspection
+from ._replica_grouping import ParameterProxy
 from ._wrapping import unwrap, wrap
 from .enums import CommGroupType, ConnectionType, MeanReductionStrategy, OutputMode, ReductionType
 from .options import Options
 
-_ABSENT = {
-    "getLatency": "time the call",
-    "getComputeLatency": "time the call",
-    "getHostIpuLatency": "time the call",
-    "getIpuHostLatency": "time the call",
-    "getPerfCounters": "time the call",
-    "cycleCount": "no cycles are counted without hardware",
-    "save": "torch.save of the model's state_dict()",
-    "compileAndExport": "compile",
-    "loadExecutable": "compile",
-    "getAnchoredTensor": "return the tensor from forward",
-    "getTensorNames": "named_parameters() and named_buffers()",
-    "copyNamedBuffersToDevice": "copyWeightsToDevice",
-}
+logger = logging.getLogger("poptorch::python")
 
 
 class _CallableModel(torch.nn.Module):
@@ -53,8 +46,8 @@ class _CallableModel(torch.nn.Module):
         self.forward = function  # type: ignore[method-assign,assignment]
 
 
-class PoplarExecutor(DeviceWeights):
-    """Compiles a model at its first call, keeps its state on the device, and runs it. See `poptorch_api` sections 3 and 4."""
+class PoplarExecutor(Inspection, Executables):
+    """Compiles a model at its first call, keeps its state on the device, and runs it. See `docs/ipu_model.md`."""
 
     def __init__(self, model: Any, options: Optional[Options], training: bool, optimizer: Any = None) -> None:
         super().__init__()
@@ -73,8 +66,11 @@ class PoplarExecutor(DeviceWeights):
             self._optimizer = optimizer or (torch.optim.SGD(parameters, lr=0.01) if parameters else None)
             if self._optimizer is not None:
                 link.optimizer_kind(self._optimizer)
+                link.choose_reduction_strategy(self)
             wrap(self._user_model, self)
+        self._signature = ForwardSignature(self._user_model.forward)
         self._synthetic_inputs: Optional[List[Any]] = None
+        self._warned_contiguous = False
         self._device = torch.device(os.environ.get("IPU_MODEL_DEVICE", "cpu"))
 
     # ---- what it is
@@ -90,14 +86,10 @@ class PoplarExecutor(DeviceWeights):
         return self._options
 
     def __getattr__(self, name: str) -> Any:
-        if name in _ABSENT:
-            raise absent(f"PoplarExecutor.{name}", _ABSENT[name])
         if name.startswith("_"):
             raise AttributeError(f"PoplarExecutor has no attribute {name!r}")
-        return getattr(self._user_model, name)
-
-    def __repr__(self) -> str:
-        return repr(self._user_model)
+        value = getattr(self._user_model, name)
+        return ParameterProxy(self, name, value) if isinstance(value, torch.nn.Parameter) else value
 
     def isCompiled(self) -> bool:
         """Whether the model has been compiled."""
@@ -105,7 +97,8 @@ class PoplarExecutor(DeviceWeights):
 
     def compilationTime(self) -> datetime.timedelta:
         """How long compiling took."""
-        self._need_compiled("compilationTime")
+        if self._executable is None:
+            raise Error("Please compile the model before asking for its compilationTime.")
         if not self._options._show_compilation_progress_bar:
             raise Error("Please set showCompilationProgressBar option to True: the time is measured with the bar.")
         return self._compilation_time
@@ -126,28 +119,39 @@ class PoplarExecutor(DeviceWeights):
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Capture the model for inputs of this (combined batch) shape, and attach."""
         if self._executable is not None:
-            link.logger.warning("The model is already compiled; call destroy() first to compile for other inputs.")
+            logger.warning("The model is already compiled; call destroy() first to compile for other inputs.")
             return
-        bind_arguments(self._user_model.forward, args, kwargs)
+        names = self._signature.bind(args, kwargs)
+        checks.check_inputs(flatten((args, kwargs))[0])
+        self._inputs_at_compile = describe(names, args, kwargs)
         start = time.perf_counter()
         with compilation_progress(self._options._show_compilation_progress_bar), host_random_kept():
-            self._compile((args, kwargs))
+            self._compile(args, kwargs)
         self._compilation_time = datetime.timedelta(seconds=time.perf_counter() - start)
         if self._options.connection_type == ConnectionType.Always:
             self.attachToDevice()
 
-    def _compile(self, inputs: Tuple[Tuple[Any, ...], Dict[str, Any]]) -> None:
+    def _compile(self, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> None:
+        checks.check_options(self._options)
         layout = self._layout
-        device_inputs = pytree.tree_map(self._to_device, inputs)
-        first = pytree.tree_map(lambda x: split(x, layout)[0] if isinstance(x, torch.Tensor) else x, device_inputs)
-        parameters = {name: self._to_device(p.detach()) for name, p in self._model.named_parameters()}
+        leaves, structure = flatten((args, kwargs))
+        first = [split(self._to_device(leaf), layout)[0] if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
+        parameters = self._parameters_for_capture()
         buffers = {name: self._to_device(b.detach()) for name, b in self._model.named_buffers()}
         trainable = [self._training and p.requires_grad for p in self._model.parameters()]
-        with torch.no_grad():
-            captured = capture(self._model, parameters, trainable, buffers, first)
+        is_stochastic = bool(self._options._Popart.options.get("enableStochasticRounding"))
+        with torch.no_grad(), compile_hooks():
+            inputs = structure.unflatten(first)
+            captured, record = capture(self._model, parameters, trainable, buffers, inputs, self._training, is_stochastic)
         self._placement = self._place(captured)
+        checks.check_captured(self._options, self._model, captured, record)
         self._trainable_names = [name for name, wanted in zip(parameters, trainable) if wanted]
-        self._inputs_at_compile = inputs
+        self._set_executable(self._through_cache(captured), record)
+
+    def _set_executable(self, captured: Captured, record: Optional[Recording]) -> None:
+        if self._options._Popart.options.get("enableFloatingPointChecks"):
+            captured.graph.check_floating_point()
+        self._record = record
         self._executable = captured
 
     def _place(self, captured: Captured) -> Placement:
@@ -167,51 +171,62 @@ class PoplarExecutor(DeviceWeights):
         assert self._options.connection_type != ConnectionType.Never, (
             "Trying to run a model on an offline device: useOfflineIpuTarget and ConnectionType.Never only compile"
         )
-        bind_arguments(self._user_model.forward, args, kwargs)
         if self._executable is None:
             self.compile(*args, **kwargs)
         if not self._is_attached:
             self.attachToDevice()
-        check_arguments(self._inputs_at_compile, (args, kwargs))
+        self._signature.bind(args, kwargs)
+        check_arguments(self._inputs_at_compile, args, kwargs)
         if not self._training:
             self._follow_trainer()
-        with torch.no_grad(), host_random_kept():
-            return self._run((args, kwargs))
+        with torch.no_grad(), self._random_kept():
+            return self._run(flatten((args, kwargs))[0])
 
-    def _run(self, inputs: Tuple[Tuple[Any, ...], Dict[str, Any]]) -> Any:
+    def _random_kept(self) -> ContextManager[None]:
+        assert self._executable is not None
+        draws = self._executable.graph.has_random_numbers or (self._training and self._optimizer is not None and self._rule.is_stochastic)
+        return host_random_kept(self._device) if draws else contextlib.nullcontext()
+
+    def _run(self, given: List[Any]) -> Any:
         assert self._executable is not None and self._state is not None
         layout = self._layout
-        leaves = self._inputs_on_device(inputs)
+        leaves = self._inputs_on_device(given)
         chunks = [split(leaf, layout) if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
 
         def micro_batch(chunk: int) -> Any:
             return [leaf[chunk] if isinstance(leaf, list) else leaf for leaf in chunks]
 
         outputs = OutputCollector(layout, self._options.output_mode, self._options.output_return_period)
+        call = Call(layout, micro_batch, outputs, watch=self._start_anchors(layout))
         if self._training:
-            reduction = self._reduction()
-            run_training(self._executable, self._state, micro_batch, layout, outputs, reduction, self._scaler, self._update)
+            run_training(self._executable, self._state, call, self._reduction(), self._scaler, self._update)
             self._is_host_stale = True
         else:
-            run_inference(self._executable, self._state, micro_batch, layout, outputs)
-        self._check_finite(results := [result.cpu() for result in outputs.join()])
+            run_inference(self._executable, self._state, call)
+        results = [result.cpu() for result in outputs.join()]
+        self._remember_times(call.clock, leaves, len(results))
+        self._return_written_inputs(given, leaves)
         for result in results:
             result.backward = _no_backward  # type: ignore[method-assign]
         return self._executable.restore_outputs(results)
 
-    def _inputs_on_device(self, inputs: Tuple[Tuple[Any, ...], Dict[str, Any]]) -> List[Any]:
+    def _inputs_on_device(self, given: List[Any]) -> List[Any]:
         """The leaves of the arguments; with synthetic data those made at the first call, whatever comes from the host."""
-        if not self._options._Popart.options.get("syntheticDataMode"):
-            return [self._to_device(leaf) for leaf in pytree.tree_flatten(inputs)[0]]
-        if self._synthetic_inputs is None:
-            self._synthetic_inputs = [synthetic_like(self._to_device(leaf)) for leaf in pytree.tree_flatten(inputs)[0]]
-        return self._synthetic_inputs
+        if self._options._Popart.options.get("syntheticDataMode"):
+            if self._synthetic_inputs is None:
+                self._synthetic_inputs = [synthetic_like(self._to_device(leaf)) for leaf in given]
+            return self._synthetic_inputs
+        if not self._warned_contiguous and any(isinstance(leaf, torch.Tensor) and not leaf.is_contiguous() for leaf in given):
+            self._warned_contiguous = True
+            logger.warning("Inputs that are not contiguous are copied before every call: call .contiguous() on them once.")
+        return [self._to_device(leaf) for leaf in given]
 
-    def _check_finite(self, results: List[torch.Tensor]) -> None:
-        if self._options._Popart.options.get("enableFloatingPointChecks"):
-            for result in results:
-                if result.is_floating_point() and not bool(torch.isfinite(result).all()):
-                    raise Error("A result is not finite (floating-point exceptions are enabled).", type="poplar_runtime_error")
+    def _return_written_inputs(self, given: List[Any], leaves: List[Any]) -> None:
+        """Copy inputs that forward changed in place back to the caller's tensors."""
+        assert self._executable is not None
+        for index in self._executable.written_inputs:
+            if isinstance(given[index], torch.Tensor) and given[index].data_ptr() != leaves[index].data_ptr():
+                given[index].data.copy_(leaves[index])
 
     def _reduction(self) -> Reduction:
         training = self._options.Training
@@ -223,25 +238,28 @@ class PoplarExecutor(DeviceWeights):
 
     def _update(self, gradients: Any) -> None:
         assert self._state is not None
-        wanted = set(self._trainable_names)
-        weights = [p for name, p in zip(self._parameter_names, self._state.parameters) if name in wanted]
-        if weights:
+        if self._trainable_names:
+            weights = [self._state.parameters[index] for index in self._trainable_indices]
+            if self._rule.is_stochastic:
+                self._state.random.start_update()
             apply_update(self._rule, self._trainable_names, weights, gradients, self._state.optimizer)
 
     # ---- optimizer
 
     def setOptimizer(self, optimizer: Any) -> None:
         """Use an optimizer's present hyper-parameters from the next call on."""
-        link.optimizer_kind(optimizer)
+        link.check_replacement(self, optimizer)
         previous, self._optimizer = self._optimizer, optimizer
         if self._is_attached:
             self._rule = link.refreshed_rule(self, self._rule, previous)
 
     def destroy(self) -> None:
         """Download everything, drop the compiled model, and give the user's module its own class back."""
+        if self._executable is None:
+            return
         if self._is_attached:
             self.detachFromDevice()
-        if self._executable is not None and self._training:
+        if self._training:
             unwrap(self._user_model)
         self._executable = None
 

@@ -2,12 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
-from ipu_model.runtime.errors import Error
 from ipu_model.runtime.recording import current_recording
+
+from ._algorithms import (
+    ctc_beam_search_decoder as ctc_beam_search_decoder,
+    dynamic_slice as dynamic_slice,
+    dynamic_update as dynamic_update,
+    fps as fps,
+    nearest as nearest,
+)
+from ._annotations import (
+    Attribute as Attribute,
+    MultiConv as MultiConv,
+    NameScope as NameScope,
+    ipu_print_tensor as ipu_print_tensor,
+    nop as nop,
+    recomputationCheckpoint as recomputationCheckpoint,
+    serializedMatMul as serializedMatMul,
+    set_available_memory as set_available_memory,
+    set_overlap_for_input as set_overlap_for_input,
+    set_overlap_for_output as set_overlap_for_output,
+)
+from ._control_flow import CPU as CPU, cond as cond, custom_op as custom_op, for_loop as for_loop
+from ._execution import (
+    BeginBlock as BeginBlock,
+    Block as Block,
+    BlockFunction as BlockFunction,
+    removeBlocks as removeBlocks,
+)
 
 
 def identity_loss(x: torch.Tensor, reduction: str) -> torch.Tensor:
@@ -16,37 +40,8 @@ def identity_loss(x: torch.Tensor, reduction: str) -> torch.Tensor:
     loss = x.sum() if reduction == "sum" else x.mean() if reduction == "mean" else x * 1
     record = current_recording()
     if record is not None:
-        record.losses.append(loss)
+        record.losses.mark(loss)
     return loss
-
-
-def recomputationCheckpoint(*tensors: Any) -> Any:
-    """Keep these tensors for the backward pass where the rest is recomputed: values are unchanged, the points are counted.
-
-    One tensor gives a tensor, several a tuple, one list or tuple the same type.
-    """
-    values = tensors[0] if len(tensors) == 1 else tensors
-    for value in values if isinstance(values, (list, tuple)) else [values]:
-        if not isinstance(value, torch.Tensor):
-            raise ValueError(f"recomputationCheckpoint takes tensors, got {value!r}")
-    record = current_recording()
-    if record is not None:
-        record.num_recomputation_checkpoints += 1
-    return values
-
-
-def nop(tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor itself."""
-    if not isinstance(tensor, torch.Tensor):
-        raise Error(f"poptorch.nop takes a tensor, got {tensor!r}.")
-    return tensor
-
-
-def set_available_memory(tensor: torch.Tensor, available_memory_proportion: float) -> torch.Tensor:
-    """The tensor itself; the share of memory for the operation that made it is a hint without effect on values."""
-    if not isinstance(tensor, torch.Tensor):
-        raise Error(f"poptorch.set_available_memory takes a tensor, got {tensor!r}.")
-    return tensor
 
 
 def isRunningOnIpu() -> bool:

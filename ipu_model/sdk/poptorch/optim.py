@@ -65,6 +65,10 @@ class Optimizer:
         host = super().state_dict()  # type: ignore[misc]
         return {**host, **self._device_state()}
 
+    def __getstate__(self) -> Dict[str, Any]:
+        state = {name: value for name, value in self.__dict__.items() if name not in ("_executor", "_loaded") and "hook" not in name}
+        return {key: value for key, value in state.items() if not callable(value)}
+
     def _device_state(self) -> Dict[str, Any]:
         from ._optimizer_link import device_state
 

@@ -9,9 +9,8 @@ from typing import Any, Dict, List, Optional
 
 import torch
 
-from ipu_model.runtime.errors import absent
-
 from . import enums
+from ._annotations import Attribute as Attribute
 from ._execution import PipelinedExecution, _IExecutionStrategy
 from ._option_groups import (
     TensorLocationSettings as TensorLocationSettings,
@@ -157,6 +156,7 @@ class Options(OptionStore):
 
     def useOfflineIpuTarget(self, ipu_version: int = 2) -> Options:
         """Compile for an IPU that is not there; calling the model then raises."""
+        assert ipu_version in (1, 2, 21), f"useOfflineIpuTarget takes version 1, 2 or 21, got {ipu_version!r}"
         self.createOrSet(ipu_version=ipu_version)
         return self.connectionType(enums.ConnectionType.Never)
 
@@ -276,10 +276,18 @@ class Options(OptionStore):
         apply_file(self, path)
         return self
 
-    def anchorTensor(self, *arguments: Any, **settings: Any) -> Options:
-        """Absent."""
-        raise absent("Options.anchorTensor", "return the tensor from forward")
+    # ---- tensors by name
+
+    def anchorTensor(
+        self, short_name: str, long_name: str, output_mode: Optional[enums.OutputMode] = None, output_return_period: int = 1
+    ) -> Options:
+        """Keep a tensor of every run for `PoplarExecutor.getAnchoredTensor(short_name)`; None is the model's own output mode."""
+        self.checkIsFrozen()
+        mode = None if output_mode is None else int(output_mode)
+        self.anchored_tensors[short_name] = (long_name, mode, output_return_period)
+        return self
 
     def updatableNamedBuffers(self, buffers: List[str]) -> Options:
-        """Absent."""
-        raise absent("Options.updatableNamedBuffers", "PoplarExecutor.copyWeightsToDevice")
+        """Buffers that `PoplarExecutor.copyNamedBuffersToDevice` uploads."""
+        self._Popart.set("updatableNamedBuffers", list(buffers))
+        return self

@@ -1,0 +1,157 @@
+"""Compiled models as files: saved, loaded, and found again in the executable cache."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import pickle
+from pathlib import Path
+from typing import Any, Callable, Dict, Optional
+
+import torch
+
+from ipu_model.runtime.capture import Captured
+from ipu_model.runtime.errors import Error
+
+from ._device_weights import DeviceWeights
+from .enums import ConnectionType
+from .options import Options
+
+logger = logging.getLogger("poptorch::python")
+_FORMAT = "IPU Model executable, version 1"
+_SUFFIX = ".ipu_model"
+
+
+class Executables(DeviceWeights):
+    """The part of an executor that writes and reads compiled models."""
+
+    compile: Callable[..., None]
+    _set_executable: Callable[..., None]
+    _inputs_at_compile: Any
+    _placement: Any
+
+    def save(self, filename: str, export_model: bool = True, save_rng_state: bool = True) -> None:
+        """Write the compiled model to a file; `export_model` adds the user's model and optimizer, for `poptorch.load`."""
+        self._need_compiled("save")
+        path = Path(filename)
+        if path.is_dir():
+            path = path / "model.poptorch"
+            logger.warning("%s is a folder: saving to %s", filename, path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content: Dict[str, Any] = {
+            "format": _FORMAT,
+            "torch": torch.__version__,
+            "captured": self._executable,
+            "placement": self._placement,
+            "inputs": self._inputs_at_compile,
+            "trainable": self._trainable_names,
+            "shapes": self._state_shapes(),
+            "rng_state": self.rng_state if save_rng_state else None,
+            "training": self._training,
+            "options": self._options,
+        }
+        if export_model:
+            content["model"] = self._user_model
+            content["optimizer"] = self._optimizer if self._training else None
+            content["optimizer_state"] = self._optimizer.state_dict() if self._training and self._optimizer is not None else None
+        _write(path, content)
+
+    def compileAndExport(self, filename: str, *args: Any, export_model: bool = True, **kwargs: Any) -> None:
+        """`compile(*args, **kwargs)` and `save(filename)`."""
+        self.compile(*args, **kwargs)
+        self.save(filename, export_model)
+
+    def loadExecutable(self, filename: str) -> None:
+        """Take the compiled model from a file of the same model instead of compiling.
+
+        Raises:
+            Error: not such a file, another version of torch, or a model with other parameters.
+        """
+        self._take(_read(Path(filename)), filename)
+
+    def _take(self, content: Dict[str, Any], filename: str) -> None:
+        if content["training"] != self._training:
+            raise Error(f"{filename} is of a {'training' if content['training'] else 'inference'} model, this is the other kind.")
+        if content["shapes"] != self._state_shapes():
+            raise Error(f"{filename} is of a model with other parameters or buffers than this one.")
+        self._placement, self._inputs_at_compile = content["placement"], content["inputs"]
+        self._trainable_names, self._rng_state = content["trainable"], content["rng_state"]
+        self._set_executable(content["captured"], None)
+        if self._options.connection_type == ConnectionType.Always:
+            self.attachToDevice()
+
+    def _state_shapes(self) -> Dict[str, Any]:
+        tensors = [*self._model.named_parameters(), *self._model.named_buffers()]
+        return {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors}
+
+    def _through_cache(self, captured: Captured) -> Captured:
+        """With executable caching: the stored program of an equal capture, or this one, stored."""
+        options = self._options._Popart.options
+        if not options.get("enableEngineCaching"):
+            return captured
+        data = pickle.dumps(captured)
+        name = hashlib.sha256(_FORMAT.encode() + torch.__version__.encode() + data).hexdigest()[:32]
+        path = Path(options["cachePath"]) / f"{name}{_SUFFIX}"
+        if path.is_file():
+            return _read(path)["captured"]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write(path, {"format": _FORMAT, "torch": torch.__version__, "captured": captured})
+        return captured
+
+
+def _write(path: Path, content: Dict[str, Any]) -> None:
+    buffer = io.BytesIO()
+    try:
+        torch.save(content, buffer)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise Error(
+            f"The model cannot be saved: {error}. A class must be defined at the top level of a module; or pass export_model=False."
+        ) from error
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_bytes(buffer.getvalue())
+    partial.replace(path)
+
+
+def _read(path: Path) -> Dict[str, Any]:
+    try:
+        content = torch.load(path, map_location="cpu", **_load_arguments())
+    except FileNotFoundError as error:
+        raise Error(f"There is no file {path}.") from error
+    except Exception as error:  # noqa: BLE001  whatever the bytes are
+        raise Error(f"{path} is not an executable of the IPU Model: {error}") from error
+    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+        raise Error(f"{path} is not an executable of the IPU Model ({_FORMAT}).")
+    if content["torch"] != torch.__version__:
+        raise Error(f"{path} was made with torch {content['torch']}, this is {torch.__version__}: compile again.")
+    return content
+
+
+def _load_arguments() -> Dict[str, Any]:
+    # The file holds a model's classes, not weights alone; a program loads what it saved itself.
+    return {"weights_only": False}
+
+
+def load(filename: str, edit_opts_fn: Optional[Callable[[Options], None]] = None) -> Any:
+    """An executor from a file saved with its model; `edit_opts_fn(options)` may change the options first.
+
+    Raises:
+        AssertionError: saved without the model (use `loadExecutable` on a wrapped model), or by another version.
+        Error: not such a file.
+    """
+    from ._poplar_executor import PoplarExecutor
+
+    content = _read(Path(filename))
+    assert "model" in content, f"{filename} was saved with export_model=False: wrap the model and call loadExecutable({filename!r})"
+    options = content["options"].clone()
+    options._unfreeze()
+    options.deleteIfExists("ipu_version")
+    options.connectionType(ConnectionType.Always)
+    if edit_opts_fn is not None:
+        edit_opts_fn(options)
+    optimizer = content["optimizer"]
+    executor = PoplarExecutor(content["model"], options, content["training"], optimizer)
+    if content["optimizer_state"] is not None and "ipu_state" in content["optimizer_state"]:
+        optimizer.load_state_dict(content["optimizer_state"])
+    executor._take(content, filename)
+    return executor
