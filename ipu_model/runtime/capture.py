@@ -5,11 +5,10 @@ The graph is ATen operations recorded by `make_fx` over a functional step, with 
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import warnings
-from dataclasses import dataclass
-from typing import Any, Dict, FrozenSet, Iterator, List, Sequence, Set, Tuple
+from dataclasses import dataclass, replace
+from typing import Any, Dict, FrozenSet, List, Optional, Sequence, Set, Tuple
 
 import torch
 from torch import fx
@@ -19,11 +18,13 @@ from torch.utils import _pytree as pytree
 
 from .control_flow import outline_regions
 from .errors import Error
+from .forward_checks import bindings_checked, check_overlap
 from .hoisting import SplitGraph, aliases, written_in_place
 from .ipu_semantics import IpuSemantics
 from .precision import emulate_half_in_float32
-from .recording import BlockStart, Overlap, Recording, recording
+from .recording import BlockStart, Recording, recording
 from .structures import Structure, flatten
+from .trace_cache import Found, TraceCache, without_marks
 
 logger = logging.getLogger("poptorch::python")
 _NARROW = {torch.int64: torch.int32, torch.float64: torch.float32, torch.bfloat16: torch.float32}
@@ -86,13 +87,28 @@ def device_dtype(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.to(_NARROW[tensor.dtype]) if tensor.dtype in _NARROW else tensor
 
 
+@dataclass(frozen=True)
+class Target:
+    """What a model is captured for.
+
+    Attributes:
+        is_training: whether there must be a loss.
+        is_stochastic: whether casts to half round stochastically.
+        cache: where captured programs are kept.
+    """
+
+    is_training: bool
+    is_stochastic: bool = False
+    cache: Optional[TraceCache] = None
+
+
 class _Step:
     """The functional step that is traced: state and inputs in, outputs and gradients out."""
 
     def __init__(self, model: torch.nn.Module, names: Sequence[str], trainable: Sequence[bool], buffer_names: Sequence[str]) -> None:
         self.model, self.names, self.trainable, self.buffer_names = model, names, trainable, buffer_names
         self.structure: Any = None  # of (args, kwargs)
-        self.is_training = False
+        self.target = Target(False)
         self.output_structure: Any = None
         self.constants: Dict[int, Any] = {}
         self.num_outputs = 0
@@ -106,12 +122,16 @@ class _Step:
         ]
         state = {**dict(zip(self.names, weights)), **dict(zip(self.buffer_names, buffers))}
         args, kwargs = self.structure.unflatten(leaves)
-        with recording(self.is_training) as self.record, IpuSemantics(self.record, loss_scale.device) as semantics:
-            with torch.set_grad_enabled(needs_backward), _bindings_checked(self.model, state):
+        with recording(self.target.is_training) as self.record, IpuSemantics(self.record, loss_scale.device, leaves) as semantics:
+            with torch.set_grad_enabled(needs_backward), bindings_checked(self.model, state):
                 result = functional_call(self.model, state, args, kwargs)
         self.record.check_blocks()
-        gradients = self._gradients(weights, loss_scale) if self.is_training else []
-        return self._outputs(result, leaves, semantics), gradients
+        outputs = self._outputs(result, leaves, semantics)
+        loss = self.record.losses.final() if self.target.is_training else None
+        if self.target.cache is not None and not self.record.has_tensor_hooks:
+            settings = (self.trainable, self.target.is_training, self.target.is_stochastic)
+            self.target.cache.look_up((*parameters, *buffers, *leaves), outputs, loss, settings)
+        return outputs, [] if loss is None else self._gradients(loss, weights, loss_scale)
 
     def _outputs(self, result: Any, leaves: List[Any], semantics: IpuSemantics) -> List[torch.Tensor]:
         outputs, self.output_structure = flatten(result)
@@ -120,54 +140,18 @@ class _Step:
         }
         if any(isinstance(value, torch.Tensor) for value in self.constants.values()):
             logger.warning("forward returns a CPU tensor: it comes back from every call as it was at compilation.")
-        _check_overlap(self.record.overlap, leaves, outputs)
+        check_overlap(self.record, leaves, outputs)
         tensors = [value for index, value in enumerate(outputs) if index not in self.constants]
         self.num_outputs = len(tensors)
         return [device_dtype(tensor.detach()) for tensor in tensors]
 
-    def _gradients(self, weights: List[torch.Tensor], loss_scale: torch.Tensor) -> List[torch.Tensor]:
+    def _gradients(self, loss: torch.Tensor, weights: List[torch.Tensor], loss_scale: torch.Tensor) -> List[torch.Tensor]:
         wanted = [weight for weight, needs_gradient in zip(weights, self.trainable) if needs_gradient]
-        loss = self.record.losses.final()
         if not loss.requires_grad:
             return [torch.zeros_like(weight) for weight in wanted]
         seed = loss_scale.to(loss.dtype).expand(loss.shape)
         gradients = torch.autograd.grad(loss, wanted, seed, allow_unused=True)
         return [torch.zeros_like(weight) if grad is None else grad for weight, grad in zip(wanted, gradients)]
-
-
-@contextlib.contextmanager
-def _bindings_checked(model: torch.nn.Module, state: Dict[str, torch.Tensor]) -> Iterator[None]:
-    """`Error` when forward removes a buffer or parameter, or binds another tensor to its name; BatchNorm may."""
-
-    def check(module: torch.nn.Module, arguments: Any, result: Any) -> None:
-        exempt = tuple(f"{name}." for name, part in module.named_modules() if isinstance(part, torch.nn.modules.batchnorm._NormBase))
-        present = {**dict(module.named_parameters(remove_duplicate=False)), **dict(module.named_buffers(remove_duplicate=False))}
-        for name, tensor in state.items():
-            if name.startswith(exempt) if exempt else False:
-                continue
-            if name not in present:
-                raise Error(f"Buffer {name} is removed in forward: keep it, and write new values into it with copy_().")
-            if present[name] is not tensor:
-                raise Error(f"Buffer {name} is reassigned in forward: write the new value into it with copy_() instead.")
-
-    handle = model.register_forward_hook(check)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-def _check_overlap(overlap: Overlap, inputs: List[Any], outputs: List[Any]) -> None:
-    """`Error` for overlap annotations of what is no input or output of the graph."""
-    for given, _, _ in overlap.inputs:
-        if not any(given is leaf for leaf in inputs):
-            raise Error("poptorch.set_overlap_for_input applied on a tensor that is not an input of forward: annotate the argument.")
-    for _, returned, _ in overlap.outputs:
-        uses = sum(returned is leaf for leaf in outputs)
-        if uses == 0:
-            raise Error("poptorch.set_overlap_for_output applied on a tensor that forward does not return: return the annotated tensor.")
-        if uses > 1:
-            raise Error("poptorch.set_overlap_for_output must be the only use of an output: the same tensor is returned twice.")
 
 
 def capture(
@@ -176,8 +160,7 @@ def capture(
     trainable: Sequence[bool],
     buffers: Dict[str, torch.Tensor],
     inputs: Tuple[Tuple[Any, ...], Dict[str, Any]],
-    is_training: bool,
-    is_stochastic: bool = False,
+    target: Target,
 ) -> Tuple[Captured, Recording]:
     """Capture one micro batch of a model.
 
@@ -187,35 +170,49 @@ def capture(
         trainable: for each parameter, whether it gets a gradient; none for inference.
         buffers: device tensors by dotted name; in-place updates become part of the graph.
         inputs: (args, kwargs) of `forward` at micro-batch size.
-        is_training: whether there must be a loss.
-        is_stochastic: whether casts to half round stochastically.
+        target: for what.
 
     Raises:
         Error: no loss or several, no active block, or control flow that depends on tensor values.
     """
     leaves, structure = flatten(inputs)
     step = _Step(model, list(parameters), trainable, list(buffers))
-    step.structure, step.is_training = structure, is_training
+    step.structure, step.target = structure, target
     tensors = [*parameters.values(), *buffers.values(), *(leaf for leaf in leaves if isinstance(leaf, torch.Tensor))]
     device = tensors[0].device if tensors else torch.device("cpu")
     example = (list(parameters.values()), list(buffers.values()), leaves, torch.ones((), device=device))
-    graph = _trace(step, example)
+    try:
+        captured = _lower(_trace(step, example), step, len(leaves), device, target.is_stochastic)
+        if target.cache is not None:
+            target.cache.store(captured)
+    except Found as found:  # what forward returns and annotates is this process's own
+        captured = replace(
+            found.captured,
+            output_structure=step.output_structure,
+            output_constants=step.constants,
+            block_starts=tuple(step.record.block_starts),
+        )
+    return captured, step.record
+
+
+def _lower(graph: fx.GraphModule, step: _Step, num_leaves: int, device: torch.device, is_stochastic: bool) -> Captured:
+    """From the operations as traced to what is replayed."""
+    without_marks(graph.graph)
     _copy_aliased_outputs(graph)
     if device.type == "cpu":
         emulate_half_in_float32(graph, is_stochastic)
     written = _written_arguments(graph)
     outline_regions(graph)
-    num_state = len(parameters) + len(buffers)
-    captured = Captured(
+    num_parameters, num_state = len(step.names), len(step.names) + len(step.buffer_names)
+    return Captured(
         graph=SplitGraph(graph, num_state),
         num_outputs=step.num_outputs,
         output_structure=step.output_structure,
         output_constants=step.constants,
         block_starts=tuple(step.record.block_starts),
-        written_buffers=frozenset(name for index, name in enumerate(buffers, start=len(parameters)) if index in written),
-        written_inputs=frozenset(index for index in range(len(leaves)) if num_state + index in written),
+        written_buffers=frozenset(name for index, name in enumerate(step.buffer_names, start=num_parameters) if index in written),
+        written_inputs=frozenset(index for index in range(num_leaves) if num_state + index in written),
     )
-    return captured, step.record
 
 
 def _trace(step: _Step, example: Tuple[Any, ...]) -> fx.GraphModule:
@@ -225,6 +222,8 @@ def _trace(step: _Step, example: Tuple[Any, ...]) -> fx.GraphModule:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=UserWarning, module=r"torch\.")
             return make_fx(step, tracing_mode="fake", _allow_non_fake_inputs=True)(*example)
+    except Found:
+        raise
     except Exception as error:
         if type(error).__name__ in ("DataDependentOutputException", "GuardOnDataDependentSymNode"):
             raise Error(
@@ -244,13 +243,23 @@ def _written_arguments(graph_module: fx.GraphModule) -> Set[int]:
 
 
 def _copy_aliased_outputs(graph_module: fx.GraphModule) -> None:
-    """Results that are views of state or inputs become copies: the weight update that follows would change them."""
+    """Every result gets memory of its own, since gradients are reduced and weights updated in place.
+
+    Copied are views of state or inputs, results that share memory with an earlier one, and expanded tensors.
+    """
     graph = graph_module.graph
     (output,) = [node for node in graph.nodes if node.op == "output"]
+    seen: Set[fx.Node] = set()
 
     def copied(value: Any) -> Any:
-        is_alias = isinstance(value, fx.Node) and any(source.op == "placeholder" for source in aliases(value))
-        if not is_alias:
+        if not isinstance(value, fx.Node):
+            return value
+        chain = aliases(value)
+        is_shared = bool(chain & seen) or any(
+            source.op in ("placeholder", "get_attr") or "expand" in str(source.target) for source in chain
+        )
+        seen.update(chain)
+        if not is_shared:
             return value
         with graph.inserting_before(output):
             copy = graph.call_function(torch.ops.aten.clone.default, (value,))
@@ -258,4 +267,3 @@ def _copy_aliased_outputs(graph_module: fx.GraphModule) -> None:
         return copy
 
     output.args = pytree.tree_map(copied, output.args)
-    graph_module.recompile()

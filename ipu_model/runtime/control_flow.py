@@ -80,6 +80,7 @@ class Loop(torch.nn.Module):
         self.body, self.count = body, count
 
     def forward(self, carried: List[torch.Tensor], free: List[torch.Tensor]) -> List[torch.Tensor]:
+        """The carried values after the last run."""
         for _ in range(self.count):
             carried = self.body(*[value.clone() for value in carried], *free)
         return list(carried)
@@ -93,6 +94,7 @@ class Branch(torch.nn.Module):
         self.if_true, self.if_false = if_true, if_false
 
     def forward(self, condition: torch.Tensor, true_inputs: Any, false_inputs: Any) -> List[torch.Tensor]:
+        """Results of the chosen body."""
         return self.if_true(*true_inputs) if bool(condition) else self.if_false(*false_inputs)
 
 
@@ -105,7 +107,6 @@ def outline_regions(owner: fx.GraphModule) -> None:
         if node.target is OPERATORS.choose.default:
             _join_branches(owner, node)
     owner.graph.lint()
-    owner.recompile()
 
 
 def _outline(owner: fx.GraphModule, end: fx.Node) -> None:

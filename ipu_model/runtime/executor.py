@@ -72,9 +72,7 @@ class _Device:
         prepared = [self.captured.prepare(state.parameters_of(replica), state.buffers[0]) for replica in range(replicas)]
         return prepared if state.groups else prepared * len(state.buffers)
 
-    def run(
-        self, prepared: Sequence[torch.Tensor], iteration: int, step: int, replica: int, scale: torch.Tensor
-    ) -> Sequence[torch.Tensor]:
+    def run(self, prepared: Sequence[torch.Tensor], iteration: int, step: int, replica: int, scale: torch.Tensor) -> Sequence[torch.Tensor]:
         """One micro batch on one replica; gives its gradients."""
         call, state = self.call, self.state
         inputs = call.micro_batch(call.layout.input_chunk(iteration, step, replica))

@@ -23,6 +23,7 @@ class CheckedGraph(fx.Interpreter):
         super().__init__(graph_module, garbage_collect_values=True)
 
     def __call__(self, *arguments: Any) -> Any:
+        """Run the graph."""
         return self.run(*arguments, enable_io_processing=False)
 
     def run_node(self, n: fx.Node) -> Any:

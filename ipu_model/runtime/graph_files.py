@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Mapping, Tuple
 
 import torch
 from torch import fx
@@ -18,6 +18,9 @@ class _Reference:
     def __init__(self, number: int) -> None:
         self.number = number
 
+    def __repr__(self) -> str:
+        return f"%{self.number}"
+
 
 def dump_graph(graph_module: fx.GraphModule) -> Dict[str, Any]:
     """The operations, constants and inner modules of a graph; `Error` for an operation that lives in this process alone."""
@@ -26,13 +29,17 @@ def dump_graph(graph_module: fx.GraphModule) -> Dict[str, Any]:
     rows: List[Tuple[Any, ...]] = []
     attributes: Dict[str, Any] = {}
     for node in nodes:
-        target = node.target if isinstance(node.target, str) else _function_name(node.target)
         if node.op in ("get_attr", "call_module"):
             value = _attribute(graph_module, str(node.target))
             attributes[str(node.target)] = _dump_module(value) if isinstance(value, torch.nn.Module) else value
-        arguments = map_arg((node.args, dict(node.kwargs)), lambda source: _Reference(number[source]))
-        rows.append((node.op, target, _plain(arguments)))
+        rows.append(describe_node(node, number))
     return {"nodes": rows, "attributes": attributes}
+
+
+def describe_node(node: fx.Node, number: Mapping[fx.Node, int]) -> Tuple[str, str, Any]:
+    """(kind, name of the operation, (args, kwargs)) of a node; results of other operations by their number."""
+    target = node.target if isinstance(node.target, str) else _function_name(node.target)
+    return node.op, target, _plain(map_arg((node.args, dict(node.kwargs)), lambda source: _Reference(number[source])))
 
 
 def load_graph(data: Dict[str, Any]) -> fx.GraphModule:

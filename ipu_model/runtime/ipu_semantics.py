@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, Dict, List, Set, Tuple
+from typing import Any, Dict, List, Sequence, Set, Tuple
 
 import torch
 from torch.overrides import TorchFunctionMode
@@ -57,9 +57,10 @@ _INTEGERS = (torch.int32, torch.int16, torch.int8)
 class IpuSemantics(TorchFunctionMode):
     """While capturing: activation-typed operations, "ipu" as a device, int64 that reports int32, losses that mark themselves."""
 
-    def __init__(self, record: Recording, device: torch.device) -> None:
+    def __init__(self, record: Recording, device: torch.device, inputs: Sequence[Any] = ()) -> None:
         super().__init__()
         self._record = record
+        self._input_ids = {id(value) for value in inputs if isinstance(value, torch.Tensor)}
         self._device = device
         self._offsets = Offsets()
         self._host_tensors: Dict[int, torch.Tensor] = {}
@@ -77,6 +78,8 @@ class IpuSemantics(TorchFunctionMode):
         tensors = [value for value in pytree.tree_flatten((args, kwargs))[0] if isinstance(value, torch.Tensor)]
         if self._belongs_to_host(func, kwargs, tensors):
             return self._run_on_host(func, args, kwargs)
+        if func is torch.Tensor.register_hook:
+            self._record.has_tensor_hooks = True
         args, kwargs = self._adapt(func, args, kwargs)
         if func is torch.Tensor.__getitem__ and is_dynamic(args[1]):
             result = dynamic_getitem(args[0], args[1], self._offsets)
@@ -114,6 +117,7 @@ class IpuSemantics(TorchFunctionMode):
             record.has_operations_outside_blocks = True
         if func in CONVOLUTIONS and record.multi_conv_size is not None:
             record.multi_conv_size += 1
+        record.used_inputs |= self._input_ids & {id(value) for value in tensors}
         record.losses.follow(tensors, results)
         if func in LOSSES:
             record.losses.mark(result)

@@ -45,7 +45,6 @@ def emulate_half_in_float32(graph_module: fx.GraphModule, is_stochastic: bool = 
         elif node.op == "output":
             node.args = pytree.tree_map(partial(_as_half_output, graph, node, is_stochastic), node.args)
     graph.lint()
-    graph_module.recompile()
 
 
 def _is_half(node: Any) -> bool:

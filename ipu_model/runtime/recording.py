@@ -89,6 +89,8 @@ class Recording:
     num_recomputation_checkpoints: int = 0
     name_scopes: List[str] = field(default_factory=list)
     multi_conv_size: Optional[int] = None  # convolutions so far inside of a MultiConv, None outside
+    used_inputs: Set[int] = field(default_factory=set)  # ids of the input tensors that operations take
+    has_tensor_hooks: bool = False
     is_inside_block: bool = False
     has_operations_outside_blocks: bool = False
 

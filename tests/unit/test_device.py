@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings, strategies as st
 
 from ipu_model.runtime.batching import ALL, EVERY_N, FINAL, SUM, Layout, OutputCollector, split
-from ipu_model.runtime.capture import capture
+from ipu_model.runtime.capture import Target, capture
 from ipu_model.runtime.collectives import Reduction, accumulate, reduce_replicas
 from ipu_model.runtime.loss_scaling import ASSUMED_EDGE, LossScaler
 from ipu_model.runtime.precision import stochastic_round_to_half
@@ -99,7 +99,7 @@ def captured_function(function, parameters, inputs, trainable=None):
             return function(self, *values)
 
     wanted = trainable if trainable is not None else [False] * len(parameters)
-    return capture(Model(), parameters, wanted, {}, (inputs, {}), is_training=any(wanted))[0]
+    return capture(Model(), parameters, wanted, {}, (inputs, {}), Target(is_training=any(wanted)))[0]
 
 
 def run(captured, parameters, inputs):

@@ -34,5 +34,5 @@ class Options(_PopTorchOptions):
         for name in ("disable", "setEnvVarNames", "configureProcessId"):
             object.__setattr__(self.Distributed, name, _Blocked(f"Distributed.{name}"))
 
-    replicationFactor = _Blocked("replicationFactor")
-    useIpuId = _Blocked("useIpuId")
+    replicationFactor = _Blocked("replicationFactor")  # noqa: N815  PopTorch's name
+    useIpuId = _Blocked("useIpuId")  # noqa: N815

@@ -63,7 +63,9 @@ def fps(src: torch.Tensor, ptr: Sequence[int], ratio: float = 0.5, random_start:
     chosen: List[torch.Tensor] = []
     for begin, end in zip(ptr[:-1], ptr[1:]):
         cloud = src[begin:end]
-        index = torch.randint(end - begin, (1,), device=src.device) if random_start else torch.zeros(1, dtype=torch.int64, device=src.device)
+        index = (
+            torch.randint(end - begin, (1,), device=src.device) if random_start else torch.zeros(1, dtype=torch.int64, device=src.device)
+        )
         distance = torch.full((end - begin,), math.inf, dtype=src.dtype, device=src.device)
         for _ in range(math.ceil(ratio * (end - begin))):
             chosen.append(index + begin)

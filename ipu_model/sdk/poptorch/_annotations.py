@@ -23,8 +23,10 @@ def recomputationCheckpoint(*tensors: Any) -> Any:
     One tensor gives a tensor, several a tuple, one list or tuple the same type.
     """
     values = tensors[0] if len(tensors) == 1 else tensors
+    if isinstance(values, torch.fx.Proxy):  # symbolic tracing: a node of this name
+        return values.tracer.create_proxy("call_function", recomputationCheckpoint, (values,), {})
     for value in values if isinstance(values, (list, tuple)) else [values]:
-        if not _is_tensor(value):
+        if not isinstance(value, torch.Tensor):
             raise ValueError(f"recomputationCheckpoint takes tensors, got {value!r}")
     record = current_recording()
     if record is not None:
@@ -32,12 +34,8 @@ def recomputationCheckpoint(*tensors: Any) -> Any:
     return values
 
 
-def _is_tensor(value: Any) -> bool:
-    return isinstance(value, (torch.Tensor, torch.fx.Proxy))
-
-
 def _need_tensor(name: str, value: Any) -> None:
-    if not _is_tensor(value):
+    if not isinstance(value, torch.Tensor):
         raise Error(f"poptorch.{name} takes a tensor, got {value!r}.")
 
 

@@ -21,7 +21,7 @@ _CONTEXTS = {
     SharingStrategy.Fork: "fork",
     SharingStrategy.ForkServer: "forkserver",
 }
-_running: "weakref.WeakSet[AsynchronousDataAccessor]" = weakref.WeakSet()
+_running: weakref.WeakSet[AsynchronousDataAccessor] = weakref.WeakSet()
 
 
 class AsynchronousDataAccessor:

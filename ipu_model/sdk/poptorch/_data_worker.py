@@ -44,7 +44,9 @@ class Item:
     def restore(self, slots: Sequence[Sequence[torch.Tensor]]) -> Any:
         """The item with its tensors."""
         stored = iter(slots[self.slot]) if self.slot is not None else iter(())
-        leaves = [other if rows is None else next(stored)[:rows] if rows >= 0 else next(stored) for rows, other in zip(self.rows, self.others)]
+        leaves = [
+            other if rows is None else next(stored)[:rows] if rows >= 0 else next(stored) for rows, other in zip(self.rows, self.others)
+        ]
         return pytree.tree_unflatten(leaves, self.structure)
 
 

@@ -1,18 +1,13 @@
-"""Compiled models as files: saved, loaded, and found again in the executable cache."""
+"""Compiled models as files."""
 
 from __future__ import annotations
 
-import hashlib
-import io
 import logging
-import pickle
 from pathlib import Path
 from typing import Any, Callable, Dict, Optional
 
-import torch
-
-from ipu_model.runtime.capture import Captured
 from ipu_model.runtime.errors import Error
+from ipu_model.runtime.files import read_file, write_file
 
 from ._device_weights import DeviceWeights
 from .enums import ConnectionType
@@ -20,7 +15,6 @@ from .options import Options
 
 logger = logging.getLogger("poptorch::python")
 _FORMAT = "IPU Model executable, version 1"
-_SUFFIX = ".ipu_model"
 
 
 class Executables(DeviceWeights):
@@ -38,10 +32,7 @@ class Executables(DeviceWeights):
         if path.is_dir():
             path = path / "model.poptorch"
             logger.warning("%s is a folder: saving to %s", filename, path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         content: Dict[str, Any] = {
-            "format": _FORMAT,
-            "torch": torch.__version__,
             "captured": self._executable,
             "placement": self._placement,
             "inputs": self._inputs_at_compile,
@@ -55,7 +46,7 @@ class Executables(DeviceWeights):
             content["model"] = self._user_model
             content["optimizer"] = self._optimizer if self._training else None
             content["optimizer_state"] = self._optimizer.state_dict() if self._training and self._optimizer is not None else None
-        _write(path, content)
+        write_file(path, _FORMAT, content)
 
     def compileAndExport(self, filename: str, *args: Any, export_model: bool = True, **kwargs: Any) -> None:
         """`compile(*args, **kwargs)` and `save(filename)`."""
@@ -68,7 +59,7 @@ class Executables(DeviceWeights):
         Raises:
             Error: not such a file, another version of torch, or a model with other parameters.
         """
-        self._take(_read(Path(filename)), filename)
+        self._take(read_file(Path(filename), _FORMAT), filename)
 
     def _take(self, content: Dict[str, Any], filename: str) -> None:
         if content["training"] != self._training:
@@ -85,52 +76,6 @@ class Executables(DeviceWeights):
         tensors = [*self._model.named_parameters(), *self._model.named_buffers()]
         return {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors}
 
-    def _through_cache(self, captured: Captured) -> Captured:
-        """With executable caching: the stored program of an equal capture, or this one, stored."""
-        options = self._options._Popart.options
-        if not options.get("enableEngineCaching"):
-            return captured
-        data = pickle.dumps(captured)
-        name = hashlib.sha256(_FORMAT.encode() + torch.__version__.encode() + data).hexdigest()[:32]
-        path = Path(options["cachePath"]) / f"{name}{_SUFFIX}"
-        if path.is_file():
-            return _read(path)["captured"]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _write(path, {"format": _FORMAT, "torch": torch.__version__, "captured": captured})
-        return captured
-
-
-def _write(path: Path, content: Dict[str, Any]) -> None:
-    buffer = io.BytesIO()
-    try:
-        torch.save(content, buffer)
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
-        raise Error(
-            f"The model cannot be saved: {error}. A class must be defined at the top level of a module; or pass export_model=False."
-        ) from error
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_bytes(buffer.getvalue())
-    partial.replace(path)
-
-
-def _read(path: Path) -> Dict[str, Any]:
-    try:
-        content = torch.load(path, map_location="cpu", **_load_arguments())
-    except FileNotFoundError as error:
-        raise Error(f"There is no file {path}.") from error
-    except Exception as error:  # noqa: BLE001  whatever the bytes are
-        raise Error(f"{path} is not an executable of the IPU Model: {error}") from error
-    if not isinstance(content, dict) or content.get("format") != _FORMAT:
-        raise Error(f"{path} is not an executable of the IPU Model ({_FORMAT}).")
-    if content["torch"] != torch.__version__:
-        raise Error(f"{path} was made with torch {content['torch']}, this is {torch.__version__}: compile again.")
-    return content
-
-
-def _load_arguments() -> Dict[str, Any]:
-    # The file holds a model's classes, not weights alone; a program loads what it saved itself.
-    return {"weights_only": False}
-
 
 def load(filename: str, edit_opts_fn: Optional[Callable[[Options], None]] = None) -> Any:
     """An executor from a file saved with its model; `edit_opts_fn(options)` may change the options first.
@@ -141,7 +86,7 @@ def load(filename: str, edit_opts_fn: Optional[Callable[[Options], None]] = None
     """
     from ._poplar_executor import PoplarExecutor
 
-    content = _read(Path(filename))
+    content = read_file(Path(filename), _FORMAT)
     assert "model" in content, f"{filename} was saved with export_model=False: wrap the model and call loadExecutable({filename!r})"
     options = content["options"].clone()
     options._unfreeze()

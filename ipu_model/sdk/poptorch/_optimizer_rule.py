@@ -103,7 +103,12 @@ def device_values(rule: Rule, group: Mapping[str, Any], loss_scaling: float) -> 
     if rule.kind == "rmsprop":
         return {**common, "adaptiveEps": (group["eps"], ["eps"]), "adaptiveMomentum": (group["momentum"], ["momentum"])}
     beta1, beta2 = group["betas"]
-    adam: Dict[str, Value] = {**common, "adamBeta1": (beta1, ["betas"]), "adamBeta2": (beta2, ["betas"]), "adamEps": (group["eps"], ["eps"])}
+    adam: Dict[str, Value] = {
+        **common,
+        "adamBeta1": (beta1, ["betas"]),
+        "adamBeta2": (beta2, ["betas"]),
+        "adamEps": (group["eps"], ["eps"]),
+    }
     return {**adam, "maxWeightNorm": (group["max_weight_norm"], ["max_weight_norm"])} if rule.kind == "lamb" else adam
 
 

@@ -15,13 +15,14 @@ import torch
 
 from ipu_model.program.placement import Placement
 from ipu_model.runtime.batching import Layout, OutputCollector, split, synthetic_like
-from ipu_model.runtime.capture import Captured, capture
+from ipu_model.runtime.capture import Captured, Target, capture
 from ipu_model.runtime.collectives import Reduction
 from ipu_model.runtime.errors import Error
 from ipu_model.runtime.executor import Call, run_inference, run_training
 from ipu_model.runtime.random import host_random_kept
 from ipu_model.runtime.recording import Recording
 from ipu_model.runtime.structures import flatten
+from ipu_model.runtime.trace_cache import TraceCache
 from ipu_model.runtime.update import apply_update
 
 from . import _compile_checks as checks, _optimizer_link as link
@@ -139,14 +140,15 @@ class PoplarExecutor(Inspection, Executables):
         parameters = self._parameters_for_capture()
         buffers = {name: self._to_device(b.detach()) for name, b in self._model.named_buffers()}
         trainable = [self._training and p.requires_grad for p in self._model.parameters()]
-        is_stochastic = bool(self._options._Popart.options.get("enableStochasticRounding"))
+        popart = self._options._Popart.options
+        cache = TraceCache(popart["cachePath"]) if popart.get("enableEngineCaching") else None
+        target = Target(self._training, bool(popart.get("enableStochasticRounding")), cache)
         with torch.no_grad(), compile_hooks():
-            inputs = structure.unflatten(first)
-            captured, record = capture(self._model, parameters, trainable, buffers, inputs, self._training, is_stochastic)
+            captured, record = capture(self._model, parameters, trainable, buffers, structure.unflatten(first), target)
         self._placement = self._place(captured)
         checks.check_captured(self._options, self._model, captured, record)
         self._trainable_names = [name for name, wanted in zip(parameters, trainable) if wanted]
-        self._set_executable(self._through_cache(captured), record)
+        self._set_executable(captured, record)
 
     def _set_executable(self, captured: Captured, record: Optional[Recording]) -> None:
         if self._options._Popart.options.get("enableFloatingPointChecks"):

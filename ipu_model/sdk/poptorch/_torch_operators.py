@@ -6,8 +6,6 @@ from typing import Any, Callable, Dict, List
 
 import torch
 
-from ipu_model.runtime.recording import current_recording
-
 from . import _annotations as annotations, ops
 from ._execution import Block, begin_block
 from ._impl import internal_cast
@@ -67,5 +65,3 @@ _OPERATORS: Dict[str, Callable[..., Any]] = {
 for _schema, _function in _OPERATORS.items():
     _library.define(_schema)
     _library.impl(_schema.split("(")[0], _function, "CompositeImplicitAutograd")
-
-
