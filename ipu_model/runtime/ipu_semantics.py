@@ -71,7 +71,7 @@ class IpuSemantics(TorchFunctionMode):
         return id(value) in self._host_tensors
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is _DTYPE:
+        if func == _DTYPE:  # made anew at every access: equal, not the same
             dtype = func(*args)
             return torch.int32 if dtype == torch.int64 else dtype
         kwargs = dict(kwargs or {})

@@ -126,22 +126,57 @@ def test_scopes_and_functions_begin_blocks():
     assert run(Scoped(), accumulation=3).dim() == 0
 
 
-def test_recomputation_checkpoint_keeps_its_arguments_type():
-    x = torch.ones(1)
-    assert poptorch.recomputationCheckpoint(x) is x
-    assert poptorch.recomputationCheckpoint(x, x) == (x, x)
-    assert poptorch.recomputationCheckpoint([x, x]) == [x, x]
-    with pytest.raises(ValueError):
-        poptorch.recomputationCheckpoint(3)
-
-    class Uses(nn.Module):
-        def forward(self, x):
-            return poptorch.recomputationCheckpoint(x) + 1
-
-    assert poptorch.inferenceModel(Uses())(x).item() == 2
+# ---- phases
 
 
-def test_there_is_no_hardware():
-    assert poptorch.ipuHardwareIsAvailable() is False
+def test_phases_are_stages_or_names_of_blocks():
+    phase = poptorch.Phase(poptorch.Stage("a"), poptorch.Stage("b")).ipus(2, 3)
+    assert phase.stage(1).blocks == ["b"]
+    assert poptorch.Phase("a", "b").stage(0).blocks == ["a", "b"]
     with pytest.raises(AssertionError):
-        poptorch.ipuHardwareVersion()
+        poptorch.Phase("a", poptorch.Stage("b"))
+    with pytest.raises(AssertionError):
+        phase.ipus(1)
+
+
+@pytest.mark.parametrize("kind", [poptorch.SerialPhasedExecution, poptorch.ParallelPhasedExecution])
+def test_phased_execution_changes_no_value(kind):
+    torch.manual_seed(0)
+    plain = Three()
+    annotated = blocks(copy.deepcopy(plain), (None, None, None))
+    strategy = kind("a", [poptorch.Stage("b")], [["c"]])
+    assert strategy.phase(1).stage(0).blocks == ["b"]
+    assert torch.equal(run(plain, accumulation=1), run(annotated, accumulation=1, strategy=strategy))
+
+
+def test_phased_execution_checks_its_settings():
+    with pytest.raises(AssertionError):
+        poptorch.SerialPhasedExecution()
+    with pytest.raises(AssertionError):
+        poptorch.SerialPhasedExecution("a", ["a"])
+    with pytest.raises(AssertionError):
+        poptorch.SerialPhasedExecution("a").phase(-1)
+    with pytest.raises(AssertionError):
+        poptorch.SerialPhasedExecution("a").setTensorsLiveness(3)
+    poptorch.SerialPhasedExecution("a").setTensorsLiveness(poptorch.Liveness.AlwaysLive)
+    poptorch.ParallelPhasedExecution("a").useSeparateBackwardPhase(True)
+    poptorch.ParallelPhasedExecution("a").sendTensorsOffChipAfterFwd(True)
+    with pytest.raises(AssertionError, match="unknown block 'c'"):
+        run(blocks(Three()), strategy=poptorch.SerialPhasedExecution("a", "b"))
+
+
+def test_more_than_64_ipus_are_refused():
+    with pytest.raises(poptorch.Error, match="Too many IPUs requested"):
+        run(blocks(Three(), (0, 1, 64)), accumulation=5)
+
+
+def test_blocks_do_nothing_on_the_host():
+    model = blocks(Three())
+    with poptorch.Block("x", ipu_id=3):
+        assert model(torch.ones(1, 2)).dim() == 0
+    poptorch.Block.useAutoId()
+
+
+def test_callables_begin_blocks():
+    doubled = poptorch.BeginBlock(lambda x: x * 2, "first", ipu_id=0)
+    assert poptorch.inferenceModel(lambda x: doubled(x))(torch.ones(1)).item() == 2

@@ -198,3 +198,85 @@ def test_automatic_loss_scaling_changes_the_scale_not_the_mathematics():
         results.append(model.state_dict()["layer.weight"].clone())
     assert optimizer.state_dict()["ipu_param"]["lossScaling_FLOAT"] == 8  # doubled three times
     torch.testing.assert_close(*results, atol=1e-7, rtol=1e-6)  # powers of two change no bits but where products round
+
+
+# ---- what the device holds, and what it was not compiled with
+
+
+def parameters_of(make):
+    _, _, optimizer = trained(make)
+    values = optimizer.state_dict()["ipu_param"]
+    return {
+        key.split("___")[0]: value.item() for key, value in values.items() if key == "lossScaling_FLOAT" or key.endswith("layer.weight")
+    }
+
+
+def test_values_of_sgd_on_the_device():
+    values = parameters_of(lambda p: poptorch.optim.SGD(p, lr=0.1, dampening=0.5, weight_decay=0.25, loss_scaling=4.0))
+    assert values == pytest.approx(
+        {"lossScaling_FLOAT": 4, "scaledLearningRate0": 0.1 * 0.5 / 4, "weightDecayScaleFactor0": 1 - 0.1 * 0.5 * 0.25}
+    )
+    separate = parameters_of(lambda p: poptorch.optim.SGD(p, lr=0.1, momentum=0.9, dampening=0.0, weight_decay=0.5))
+    assert {"scaledWeightDecay1", "scaledLearningRate2", "scaledMomentum2", "dampeningScaleFactor2"} < set(separate)
+    combined = parameters_of(lambda p: poptorch.optim.SGD(p, lr=0.1, momentum=0.9, velocity_scaling=2.0, use_combined_accum=True))
+    assert combined["scaledLearningRate1"] == pytest.approx(0.05) and combined["scaledMomentum1"] == pytest.approx(0.9)
+
+
+def test_constant_values_are_not_in_the_state():
+    values = parameters_of(lambda p: poptorch.optim.AdamW(p, lr=0.25, betas=(0.5, 0.75)))
+    assert values == {"lossScaling_FLOAT": 1, "learningRate": 0.25, "adamBeta1": 0.5, "adamBeta2": 0.75}
+    assert set(parameters_of(lambda p: poptorch.optim.RMSprop(p, lr=0.1, eps=1.0))) == {"lossScaling_FLOAT", "learningRate", "adaptiveEps"}
+    assert "maxWeightNorm" in parameters_of(lambda p: poptorch.optim.LAMB(p, lr=0.1))
+
+
+def test_half_accumulation_keeps_running_means():
+    model = Model()
+    executor = poptorch.trainingModel(model, optimizer=poptorch.optim.AdamW(model.parameters(), accum_type=torch.float16))
+    strategy = executor.options.Training.meanAccumulationAndReplicationReductionStrategy
+    assert strategy == poptorch.MeanReductionStrategy.Running
+    _, executor, _ = trained(lambda p: poptorch.optim.AdamW(p))
+    with pytest.raises(ValueError, match="is already compiled"):
+        executor.setOptimizer(poptorch.optim.AdamW(executor.model.parameters(), accum_type=torch.float16))
+
+
+def test_unexpected_attributes_are_warned_of_once(caplog):
+    _, executor, optimizer = trained(lambda p: poptorch.optim.SGD(p, lr=0.1))
+    optimizer.my_attribute = 3
+    optimizer.param_groups[0]["mine"] = 4
+    for _ in range(2):
+        executor.setOptimizer(optimizer)
+    messages = [record.getMessage() for record in caplog.records]
+    assert sum("unexpected optimizer attribute" in message for message in messages) == 1
+    assert sum("unexpected group 0 attribute" in message for message in messages) == 1
+
+
+def test_python_code_of_optimizers_is_not_run(caplog):
+    class Mine(torch.optim.SGD):
+        def step(self, closure=None):
+            raise AssertionError("never called")
+
+    trained(lambda p: Mine(p, lr=0.1))
+    assert any("does not run" in record.getMessage() for record in caplog.records)
+
+
+def test_schedulers_drive_the_device():
+    torch.manual_seed(0)
+    model = Model()
+    optimizer = poptorch.optim.SGD(model.parameters(), lr=1.0)
+    scheduler = torch.optim.lr_scheduler.MultiplicativeLR(optimizer, lambda epoch: 0.0)
+    executor = poptorch.trainingModel(model, optimizer=optimizer)
+    x = torch.randn(4, 3)
+    executor(x)
+    optimizer.step()  # torch's schedulers expect it; gradients are None on the host
+    weight = model.layer.weight.detach().clone()
+    scheduler.step()
+    executor.setOptimizer(optimizer)
+    executor(x)
+    assert torch.equal(model.layer.weight, weight)
+
+
+def test_the_number_of_groups_is_fixed():
+    _, executor, optimizer = trained(lambda p: poptorch.optim.SGD(p, lr=0.1))
+    optimizer.add_param_group({"params": [nn.Parameter(torch.ones(1))]})
+    with pytest.raises(AssertionError, match="number of parameter groups"):
+        executor.setOptimizer(optimizer)

@@ -176,3 +176,34 @@ def test_distributed_reads_mpi(monkeypatch):
 def test_jit_is_gone():
     with pytest.raises(ValueError):
         poptorch.Options().Jit.traceModel(True)
+
+
+def test_offline_versions():
+    assert poptorch.Options().useOfflineIpuTarget(21).ipu_version == 21
+    with pytest.raises(AssertionError):
+        poptorch.Options().useOfflineIpuTarget(3)
+
+
+def test_anchors_and_buffers_by_name_are_kept():
+    options = poptorch.Options().anchorTensor("short", "long", poptorch.OutputMode.EveryN, 2)
+    assert "short" in options.anchored_tensors
+    assert options.updatableNamedBuffers(["b"]) is options
+
+
+def test_unknown_popart_options_are_found_at_compilation():
+    options = poptorch.Options()
+    options._Popart.set("accumulateOuterFragmentSettings.schedule", 2)
+    options._Popart.set("nonsenseSettings", 1)
+    with pytest.raises(poptorch.Error, match="nonsenseSettings"):
+        poptorch.inferenceModel(torch.nn.Linear(2, 2), options)(torch.ones(1, 2))
+
+
+def test_deprecated_precision_options_change_nothing(caplog):
+    precision = poptorch.Options().Precision
+    assert precision.halfFloatCasting(poptorch.HalfFloatCastingBehavior.Default) is precision
+    assert precision.runningStatisticsAlwaysFloat(True) is precision
+    assert len(caplog.records) == 2
+    with pytest.raises(ValueError):
+        precision.runningStatisticsAlwaysFloat(1)
+    with pytest.raises(AssertionError):
+        precision.enableFloatingPointExceptions(1)

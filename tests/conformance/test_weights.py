@@ -177,3 +177,119 @@ def test_floating_point_exceptions():
     executor(torch.ones(1))
     with pytest.raises(poptorch.Error):
         executor(torch.zeros(1))
+
+
+# ---- parameters and buffers of a wrapped model
+
+
+def test_looking_at_a_parameter_downloads_it():
+    for look in (lambda p: p.data.clone(), lambda p: p.detach().clone(), lambda p: p + 0, lambda p: torch.clone(p)):
+        model = Model()
+        weight = model.layer.weight
+        before = weight.detach().clone()
+        executor = poptorch.trainingModel(model, optimizer=torch.optim.SGD(model.parameters(), lr=0.5))
+        executor(*data())
+        assert not torch.equal(look(weight), before)
+        assert not executor.copyWeightsToHostIfNeeded()
+
+
+def test_copying_to_the_device_discards_what_it_learned():
+    model = Model()
+    before = model.layer.weight.detach().clone()
+    executor = poptorch.trainingModel(model, optimizer=torch.optim.SGD(model.parameters(), lr=0.5))
+    executor(*data())
+    executor.copyWeightsToDevice()
+    assert torch.equal(model.layer.weight, before)
+
+
+def test_buffers_of_a_training_model_download_too():
+    class Counts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("count", torch.zeros(1))
+
+        def forward(self, x):
+            self.count.add_(1)
+            return poptorch.identity_loss(x.sum(), reduction="none")
+
+    model = Counts()
+    executor = poptorch.trainingModel(model, options(1, 3))
+    executor(torch.ones(3))
+    assert model.count.item() == 3
+
+
+def test_buffers_are_plain_tensors():
+    class Odd(torch.Tensor):
+        pass
+
+    model = Model()
+    model.register_buffer("odd", torch.ones(1).as_subclass(Odd))
+    with pytest.raises(poptorch.Error, match="odd"):
+        poptorch.trainingModel(model)
+
+
+def test_destroying_gives_parameters_their_class_back():
+    model = Model()
+    kept = model.layer.weight
+    executor = poptorch.trainingModel(model)
+    assert type(kept) is not nn.Parameter and isinstance(kept, nn.Parameter)
+    executor(*data())
+    trained = kept.detach().clone()
+    model.destroy()
+    assert type(kept) is nn.Parameter and type(model) is Model
+    assert torch.equal(kept, trained)
+
+
+def test_parameters_and_state_dicts_pickle_as_torchs_own():
+    model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    model[0].bias = model[1].bias
+    poptorch.trainingModel(model)
+    duplicate = pickle.loads(pickle.dumps(model))
+    assert type(duplicate[0].weight) is nn.Parameter and type(duplicate[1].running_mean) is torch.Tensor
+    assert duplicate[0].bias is duplicate[1].bias
+    assert all(type(value) is torch.Tensor for value in model.state_dict().values())
+    copied = copy.deepcopy(model)
+    assert type(copied[0].weight) is nn.Parameter and copied[0].bias is copied[1].bias
+
+
+def test_a_following_model_needs_no_copies(tmp_path):
+    """Evaluation in turns with training, as programs do it."""
+    model, (x, y) = Model(), data()
+    trainer = poptorch.trainingModel(model, optimizer=torch.optim.SGD(model.parameters(), lr=0.5))
+    follower = poptorch.inferenceModel(model)
+    for _ in range(3):
+        trainer(x, y)
+        trainer.detachFromDevice()
+        torch.testing.assert_close(follower(x), model.layer(x).detach())
+        follower.detachFromDevice()
+
+
+def test_connection_types():
+    on_demand = poptorch.inferenceModel(Model(), poptorch.Options().connectionType(poptorch.ConnectionType.OnDemand))
+    on_demand.compile(data()[0])
+    assert not on_demand.isAttachedToDevice()
+    on_demand(data()[0])
+    assert on_demand.isAttachedToDevice()
+
+
+@pytest.mark.parametrize(
+    ("function", "value", "fails"),
+    [
+        (lambda x: x - x, float("inf"), True),
+        (lambda x: 0 * x, float("inf"), True),
+        (lambda x: x.sqrt(), -1.0, True),
+        (lambda x: (x * 1e30) * 1e30, 1.0, True),
+        (lambda x: (x < 1).float(), float("nan"), True),
+        (lambda x: x.masked_fill(x > 0, float("-inf")).softmax(0), -1.0, False),
+        (lambda x: x * 2, float("inf"), False),
+    ],
+)
+def test_which_operations_are_floating_point_exceptions(function, value, fails):
+    chosen = poptorch.Options()
+    chosen.Precision.enableFloatingPointExceptions(True)
+    executor = poptorch.inferenceModel(function, chosen)
+    if fails:
+        with pytest.raises(poptorch.Error):
+            executor(torch.tensor([value, value]))
+    else:
+        executor(torch.tensor([value, value]))

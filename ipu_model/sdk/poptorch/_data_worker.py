@@ -82,8 +82,10 @@ def serve(dataset: Any, connection: Any, other_end: Any, settings: Settings) -> 
     except (EOFError, ConnectionError):
         pass
     except Exception as error:  # noqa: BLE001  the dataset is the user's
-        with contextlib.suppress(ConnectionError):
+        with contextlib.suppress(EOFError, ConnectionError):
             connection.send(Failure(f"{type(error).__name__}: {error}\n{traceback.format_exc()}"))
+            while True:  # closing a pipe with unread numbers would take the message with it
+                connection.recv()
     connection.close()
     sys.stdout.flush()
 

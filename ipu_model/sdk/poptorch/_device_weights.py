@@ -26,7 +26,7 @@ class DeviceWeights:
     _training: bool
     _user_model: torch.nn.Module
     _model: torch.nn.Module
-    _optimizer: Any
+    _optimizer: Any = None
     _device: torch.device
     _rule: Rule
     _scaler: LossScaler
@@ -74,8 +74,8 @@ class DeviceWeights:
         if self._rng_state is not None:
             self._state.random.state = self._rng_state
         self._is_attached = True
+        self._scaler = self._build_scaler()
         if self._training and self._optimizer is not None:
-            self._scaler = self._build_scaler()
             self._rule = link.initial_rule(self)
         self.copyWeightsToDevice()
 
@@ -145,7 +145,7 @@ class DeviceWeights:
         self.copyWeightsToHostIfNeeded()
         assert self._state is not None
         self._rng_state = self._state.random.state
-        if self._training:
+        if self._training and self._optimizer is not None:
             link.keep_state_on_host(self)
         self._is_attached = False
         self._state = None

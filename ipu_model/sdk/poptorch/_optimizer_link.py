@@ -43,7 +43,6 @@ def check_replacement(executor: Any, optimizer: Any) -> None:
         ValueError: accumulation in half, which the compiled model does not have.
     """
     optimizer_kind(optimizer)
-    present = executor._optimizer
     training = executor._options.Training
     if executor._executable is None:
         executor._optimizer = optimizer
@@ -51,7 +50,8 @@ def check_replacement(executor: Any, optimizer: Any) -> None:
         return
     if _accumulates_in_half(optimizer) and training.meanAccumulationAndReplicationReductionStrategy != MeanReductionStrategy.Running:
         raise ValueError("The model is already compiled with accumulation in float32: destroy() it before accumulating in half")
-    before, now = len(present.param_groups), len(optimizer.param_groups)
+    before = len(executor._rule.groups) if executor._is_attached else len(executor._optimizer.param_groups)
+    now = len(optimizer.param_groups)
     assert before == now, f"The number of parameter groups is fixed at compilation: {before}, got {now}"
     _warn_of_unexpected_attributes(executor, optimizer)
 

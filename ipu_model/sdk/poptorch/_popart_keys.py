@@ -9,7 +9,8 @@ _NAMES = set(
     compilationProgressTotal compileEngine constantFoldingOfMultipleConsumers constantWeights convolutionOptions createHalfGradient
     createImplicitPipeliningFwdOnlyProgram customCodeletCompileFlags customCodelets customTransformApplierSettings
     decomposeGradSum defaultBufferingDepth defaultPrefetchBufferingDepth delayVarUpdates developerSettings
-    disableGradAccumulationTensorStreams disableOptimizerStateTensorStreams disableWeightSharing dotChecks dotOpNames enableConstantFoldingPass
+    disableGradAccumulationTensorStreams disableOptimizerStateTensorStreams disableWeightSharing dotChecks dotOpNames
+    enableConstantFoldingPass
         enableEfficientOverlapIOTopoCons enableEngineCaching enableExplicitIR enableExplicitMainLoops enableFloatingPointChecks
     enableFullyConnectedPass enableGradientAccumulation enableInplaceAmbiguityChecking enableLoadAndOffloadRNGState
     enableMergeExchange enableNonStableSoftmax enableOutlining enableOutliningCopyCostPruning enablePipelining enablePrefetchDatastreams

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from typing import Any, Dict, Iterator, Tuple
 
 import torch
@@ -30,15 +29,15 @@ def wrap(module: torch.nn.Module, executor: Any) -> None:
     for name, buffer in module.named_buffers():
         if type(buffer) is not torch.Tensor:
             raise Error(f"Buffer {name} is a {type(buffer).__name__}, expected a plain torch.Tensor: register a plain tensor.")
-    reference = weakref.ref(executor)
     for tensor in tensors:
-        tensor.__class__ = _wrapped_class(_WrappedTensor, type(tensor), reference)
-    module.__dict__[_ATTRIBUTE] = reference
-    module.__class__ = _wrapped_class(_WrappedModule, type(module), reference)
+        tensor.__class__ = _wrapped_class(_WrappedTensor, type(tensor), executor)
+    module.__dict__[_ATTRIBUTE] = executor
+    module.__class__ = _wrapped_class(_WrappedModule, type(module), executor)
 
 
-def _wrapped_class(mixin: type, original: type, reference: Any) -> type:
-    return type(f"Poptorch{original.__name__}", (mixin, original), {"_poptorch_owner": reference})
+def _wrapped_class(mixin: type, original: type, executor: Any) -> type:
+    """The class that belongs to one executor: what it trained stays within reach as long as the model lives."""
+    return type(f"Poptorch{original.__name__}", (mixin, original), {"_poptorch_owner": executor})
 
 
 def unwrap(module: torch.nn.Module) -> None:
@@ -53,8 +52,7 @@ def unwrap(module: torch.nn.Module) -> None:
 
 
 def _download(wrapped_class: Any) -> bool:
-    executor = wrapped_class._poptorch_owner()
-    return executor is not None and executor.copyWeightsToHostIfNeeded()
+    return wrapped_class._poptorch_owner.copyWeightsToHostIfNeeded()
 
 
 class _WrappedTensor:
@@ -86,7 +84,7 @@ class _WrappedModule:
     """What a wrapped module has beside its own class."""
 
     def _executor(self) -> Any:
-        return self.__dict__[_ATTRIBUTE]()
+        return self.__dict__[_ATTRIBUTE]
 
     def copyWeightsToHostIfNeeded(self) -> bool:
         """Download if stale."""
@@ -94,9 +92,7 @@ class _WrappedModule:
 
     def destroy(self) -> None:
         """Destroy the executor that owns this module."""
-        executor = self._executor()
-        if executor is not None:
-            executor.destroy()
+        self._executor().destroy()
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         self.copyWeightsToHostIfNeeded()
