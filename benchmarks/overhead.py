@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import copy
-from typing import Callable, Dict, Tuple
+from typing import Any, Callable, Dict, Tuple
 
 import torch
 from torch import nn
@@ -55,7 +55,7 @@ def build_steps(width: int, device_iterations: int) -> Tuple[Callable[[], object
     task = Task(width)
     reference = copy.deepcopy(task)
     x, labels = torch.randn(BATCH_SIZE * device_iterations, width), torch.randint(0, 10, (BATCH_SIZE * device_iterations,))
-    settings: Dict[str, float] = dict(lr=1e-3, momentum=0.9)
+    settings: Dict[str, Any] = dict(lr=1e-3, momentum=0.9)
     options = poptorch.Options().deviceIterations(device_iterations)
     model = poptorch.trainingModel(task, options, poptorch.optim.SGD(task.parameters(), **settings))
     optimizer = torch.optim.SGD(reference.parameters(), **settings)

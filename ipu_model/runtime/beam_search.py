@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Dict, List, Tuple
+from typing import Dict, List, Sequence, Tuple
 
 import numpy as np
 import torch
 
-_library = torch.library.Library("ipu_model", "FRAGMENT")
-_library.define("ctc_beam_search(Tensor probs, Tensor lengths, int blank, int beam_width, int top_paths) -> (Tensor, Tensor, Tensor)")
+from .operators import define_operator
 
 Path = Tuple[int, ...]
 
@@ -33,7 +32,10 @@ def _ctc_beam_search(
     return scores, path_lengths, paths
 
 
-_library.impl("ctc_beam_search", _ctc_beam_search, "CompositeExplicitAutograd")
+define_operator(
+    "ctc_beam_search(Tensor probs, Tensor lengths, int blank, int beam_width, int top_paths) -> (Tensor, Tensor, Tensor)",
+    _ctc_beam_search,
+)
 
 
 def search(log_probs: np.ndarray, blank: int, beam_width: int) -> List[Tuple[Path, float]]:
@@ -62,7 +64,11 @@ def search(log_probs: np.ndarray, blank: int, beam_width: int) -> List[Tuple[Pat
                 if is_repeated:
                     entry = following[prefix]
                     entry[1] = np.logaddexp(entry[1], in_label + score)
-        best = sorted(following.items(), key=lambda item: -np.logaddexp(*item[1]))[:beam_width]
+        best = sorted(following.items(), key=lambda item: -_total(item[1]))[:beam_width]
         beams = {prefix: (scores[0], scores[1]) for prefix, scores in best}
-    ranked = [(prefix, float(np.logaddexp(*scores))) for prefix, scores in beams.items()]
+    ranked = [(prefix, _total(scores)) for prefix, scores in beams.items()]
     return sorted(ranked, key=lambda item: -item[1])
+
+
+def _total(scores: Sequence[float]) -> float:
+    return float(np.logaddexp(scores[0], scores[1]))

@@ -185,9 +185,12 @@ def capture(
         captured = _lower(_trace(step, example), step, len(leaves), device, target.is_stochastic)
         if target.cache is not None:
             target.cache.store(captured)
-    except Found as found:  # what forward returns and annotates is this process's own
-        captured = replace(
-            found.captured,
+    except Found:
+        stored = target.cache.read() if target.cache is not None else None
+        if stored is None:
+            return capture(model, parameters, trainable, buffers, inputs, target)
+        captured = replace(  # what forward returns and annotates is this process's own
+            stored,
             output_structure=step.output_structure,
             output_constants=step.constants,
             block_starts=tuple(step.record.block_starts),

@@ -7,19 +7,15 @@ them into a module of its own.
 from __future__ import annotations
 
 import itertools
-from typing import Any, Callable, Dict, List, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, List, Sequence, Set, Tuple, cast
 
 import torch
 from torch import fx
 
 from .errors import Error
+from .operators import define_operator
 from .recording import on_host
 
-_library = torch.library.Library("ipu_model", "DEF")
-_library.define("begin_region(Tensor[] inputs, int region) -> Tensor[]")
-_library.define("end_region(Tensor[] outputs, int region, int count) -> Tensor[]")
-_library.define("choose(Tensor condition, Tensor[] if_true, Tensor[] if_false) -> Tensor[]")
-_library.define("call_host(Tensor[] inputs, int function) -> Tensor[]")
 OPERATORS = torch.ops.ipu_model
 _numbers = itertools.count()
 _host_functions: Dict[int, Tuple[Callable[..., Any], List[torch.Tensor]]] = {}
@@ -49,8 +45,10 @@ def _call_host(inputs: Sequence[torch.Tensor], function: int) -> List[torch.Tens
     return [result.detach().to(device) for result in results]
 
 
-for _name, _kernel in (("begin_region", _clone_all), ("end_region", _clone_all), ("choose", _first_branch), ("call_host", _call_host)):
-    _library.impl(_name, _kernel, "CompositeExplicitAutograd")
+define_operator("begin_region(Tensor[] inputs, int region) -> Tensor[]", _clone_all)
+define_operator("end_region(Tensor[] outputs, int region, int count) -> Tensor[]", _clone_all)
+define_operator("choose(Tensor condition, Tensor[] if_true, Tensor[] if_false) -> Tensor[]", _first_branch)
+define_operator("call_host(Tensor[] inputs, int function) -> Tensor[]", _call_host)
 
 
 def as_list(value: Any) -> List[Any]:
@@ -110,7 +108,7 @@ def outline_regions(owner: fx.GraphModule) -> None:
 
 
 def _outline(owner: fx.GraphModule, end: fx.Node) -> None:
-    outputs, region, count = end.args
+    outputs, region, count = cast(Any, end.args)
     nodes = list(owner.graph.nodes)
     begin = next(n for n in nodes if n.target is OPERATORS.begin_region.default and n.args[1] == region)
     inside = nodes[nodes.index(begin) + 1 : nodes.index(end)]
@@ -146,8 +144,8 @@ def _extract_body(
 
 
 def _join_branches(owner: fx.GraphModule, choice: fx.Node) -> None:
-    condition, if_true, if_false = choice.args
-    calls = [outputs[0].args[0] for outputs in (if_true, if_false)]  # type: ignore[index,union-attr]
+    condition, if_true, if_false = cast(Any, choice.args)
+    calls: List[fx.Node] = [outputs[0].args[0] for outputs in (if_true, if_false)]
     name = f"branch_{choice.name}"
     owner.add_module(name, Branch(*[owner.get_submodule(call.target) for call in calls]))  # type: ignore[arg-type]
     with owner.graph.inserting_before(choice):

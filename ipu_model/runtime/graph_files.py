@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any, Dict, List, Mapping, Tuple
+from typing import Any, Dict, List, Mapping, Tuple, cast
 
 import torch
 from torch import fx
@@ -39,7 +39,7 @@ def dump_graph(graph_module: fx.GraphModule) -> Dict[str, Any]:
 def describe_node(node: fx.Node, number: Mapping[fx.Node, int]) -> Tuple[str, str, Any]:
     """(kind, name of the operation, (args, kwargs)) of a node; results of other operations by their number."""
     target = node.target if isinstance(node.target, str) else _function_name(node.target)
-    return node.op, target, _plain(map_arg((node.args, dict(node.kwargs)), lambda source: _Reference(number[source])))
+    return node.op, target, _plain(map_arg((node.args, dict(node.kwargs)), cast(Any, lambda source: _Reference(number[source]))))
 
 
 def load_graph(data: Dict[str, Any]) -> fx.GraphModule:

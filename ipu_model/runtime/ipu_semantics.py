@@ -50,7 +50,7 @@ _INDEX_ARGUMENTS = {
     F.nll_loss: (1, "target"), F.cross_entropy: (1, "target"), F.one_hot: (0, "tensor"), F.embedding: (0, "input"),
 }  # fmt: skip
 
-_DTYPE = torch.Tensor.dtype.__get__
+_DTYPE: Any = torch.Tensor.dtype.__get__  # type: ignore[attr-defined]
 _INTEGERS = (torch.int32, torch.int16, torch.int8)
 
 
@@ -83,6 +83,8 @@ class IpuSemantics(TorchFunctionMode):
         args, kwargs = self._adapt(func, args, kwargs)
         if func is torch.Tensor.__getitem__ and is_dynamic(args[1]):
             result = dynamic_getitem(args[0], args[1], self._offsets)
+        elif func is F.one_hot:
+            result = _one_hot(*args, **kwargs)
         else:
             result = func(*args, **kwargs)
         self._note(func, args, kwargs, tensors, result)
@@ -175,6 +177,11 @@ def _widen_index(args: Tuple[Any, ...], kwargs: Dict[str, Any], position: int, n
     elif name in kwargs:
         kwargs[name] = _widen(kwargs[name])
     return args, kwargs
+
+
+def _one_hot(tensor: torch.Tensor, num_classes: int) -> torch.Tensor:
+    """torch's own looks at the values."""
+    return (tensor.unsqueeze(-1) == torch.arange(num_classes, device=tensor.device)).to(torch.int64)
 
 
 def _check_support(func: Any, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> None:

@@ -8,11 +8,7 @@ from typing import Any, Callable, Dict, Tuple
 import numpy as np
 import torch
 
-_library = torch.library.Library("ipu_model", "FRAGMENT")
-_library.define(
-    "print_tensor(Tensor x, str title, int threshold, int edge_items, int max_line_width, int digits, str float_format, "
-    "str separator, str open_bracket, str close_bracket) -> Tensor"
-)
+from .operators import define_operator
 
 _FLOATS: Dict[str, Callable[[int], Callable[[float], str]]] = {
     "fixed": lambda digits: lambda value: f"{value:.{digits}f}",
@@ -27,7 +23,11 @@ def _print(x: torch.Tensor, title: str, *settings: Any) -> torch.Tensor:
     return x.clone()
 
 
-_library.impl("print_tensor", _print, "CompositeExplicitAutograd")
+define_operator(
+    "print_tensor(Tensor x, str title, int threshold, int edge_items, int max_line_width, int digits, str float_format, "
+    "str separator, str open_bracket, str close_bracket) -> Tensor",
+    _print,
+)
 
 
 def format_tensor(

@@ -17,24 +17,20 @@ from torch import fx
 from torch.fx.experimental import proxy_tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
+from .errors import Error
 from .files import read_file, write_file
 from .graph_files import describe_node
+from .operators import define_operator
 
 logger = logging.getLogger("poptorch::python")
 _FORMAT = "IPU Model trace, version 1"
 _SUFFIX = ".ipu_model"
 
-_library = torch.library.Library("ipu_model", "FRAGMENT")
-_library.define("mark_results(Tensor[] results) -> ()")
-_library.impl("mark_results", lambda results: None, "CompositeExplicitAutograd")
+define_operator("mark_results(Tensor[] results) -> ()", lambda results: None)
 
 
 class Found(Exception):
-    """Capturing stops here: the rest is known."""
-
-    def __init__(self, captured: Any) -> None:
-        super().__init__("found in the trace cache")
-        self.captured = captured
+    """Capturing stops here: the rest is in a file."""
 
 
 class TraceCache:
@@ -54,7 +50,17 @@ class TraceCache:
         tracer = _tracer()
         self._path = self._folder / f"{fingerprint(tracer.graph, tracer.root, arguments, settings)}{_SUFFIX}"
         if self._path.is_file():
-            raise Found(read_file(self._path, _FORMAT)["captured"])
+            raise Found(str(self._path))
+
+    def read(self) -> Any:
+        """The program that `look_up` found; None, with a warning, where the file is damaged."""
+        assert self._path is not None
+        try:
+            return read_file(self._path, _FORMAT)["captured"]
+        except Error as error:
+            logger.warning("%s It is captured anew.", error.message)
+            self._path.unlink()
+            return None
 
     def store(self, captured: Any) -> None:
         """Keep a captured program under what `look_up` was asked for."""
@@ -79,7 +85,7 @@ def has_python_backward(loss: torch.Tensor) -> bool:
 
 def _tracer() -> Any:
     """The tracer under way: its `graph` is what it has recorded, its `root` has the constants."""
-    current = getattr(proxy_tensor, "get_proxy_mode", None) or proxy_tensor.get_innermost_proxy_mode  # type: ignore[attr-defined]
+    current: Any = getattr(proxy_tensor, "get_proxy_mode", None) or proxy_tensor.get_innermost_proxy_mode  # type: ignore[attr-defined]
     return current().tracer
 
 

@@ -33,3 +33,18 @@ def options(iterations=1, accumulation=1, replicas=1, mode=None, period=None):
     if mode is not None:
         chosen.outputMode(mode, period)
     return chosen
+
+
+def run_function(function, *inputs, options=None, training=False):
+    """Results of a function as the forward of a model."""
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = nn.Parameter(torch.ones(1))
+
+        def forward(self, *values):
+            return function(*values)
+
+    wrap = poptorch.trainingModel if training else poptorch.inferenceModel
+    return wrap(Model(), options)(*inputs)

@@ -69,7 +69,7 @@ class AsynchronousDataAccessor:
         self._is_preloading = early_preload
 
     def _start(self, dataset: Any, settings: Settings, strategy: SharingStrategy) -> None:
-        context = torch.multiprocessing.get_context(_CONTEXTS[strategy])
+        context: Any = torch.multiprocessing.get_context(_CONTEXTS[strategy])
         self._connection, theirs = context.Pipe()
         # Not a daemon: it may have loader workers of its own. It ends when its pipe does, or with `terminate`.
         self._process = context.Process(target=serve, args=(dataset, theirs, self._connection, settings), daemon=False)

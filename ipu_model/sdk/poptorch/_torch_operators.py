@@ -14,7 +14,7 @@ from .enums import MatMulSerializationMode, OverlapMode
 _REDUCTIONS = ("sum", "mean", "none")
 _CASTS = {"FLOAT16": torch.float16, "FLOAT": torch.float32}
 _library = torch.library.Library("poptorch", "DEF")
-_scopes: List[annotations.NameScope] = []
+_scopes: List[Any] = []
 
 
 def _push_name_scope(name: str) -> None:

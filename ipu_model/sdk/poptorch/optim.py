@@ -295,9 +295,6 @@ class LAMB(Optimizer, torch.optim.Optimizer):
             (f"{g}.{i}", g, p) for g, group in enumerate(self.param_groups) for i, p in enumerate(group["params"]) if p.grad is not None
         ]
         rule = Rule("lamb", self.param_groups, {name: g for name, g, _ in pairs}, flags={"bias_correction": self.bias_correction})
+        gradients = [p.grad for _, _, p in pairs if p.grad is not None]
         with torch.no_grad():
-            weights = [p.data for _, _, p in pairs]
-            apply_update(
-                rule, [name for name, _, _ in pairs], weights, [p.grad for _, _, p in pairs if p.grad is not None], self._host_state
-            )
-        return None
+            apply_update(rule, [name for name, _, _ in pairs], [p.data for _, _, p in pairs], gradients, self._host_state)
