@@ -4,8 +4,9 @@ PYTHON ?= python3
 PYTHON38 := $(shell for p in python3.8 $(HOME)/.pyenv/versions/3.8.*/bin/python3.8; do $$p --version >/dev/null 2>&1 && echo $$p && break; done)
 VENV := .venv
 VENV_SDK := .venv-sdk
-# One process for each core, one thread in each: threads of several processes would wait for one another.
-PYTEST := -q -n auto
+# One process for each core, which takes tests from the others when it has none left, and one thread in each: threads of several
+# processes would wait for one another.
+PYTEST := -q -n auto --dist worksteal
 test test-quick test-sdk: export OMP_NUM_THREADS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
