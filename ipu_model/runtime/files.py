@@ -16,7 +16,7 @@ def write_file(path: Path, file_format: str, content: Dict[str, Any]) -> None:
     """Write content with its format and the release of torch; `Error` for what cannot be pickled."""
     buffer = io.BytesIO()
     try:
-        torch.save({"format": file_format, "torch": torch.__version__, **content}, buffer)
+        torch.save({"format": file_format, "torch": torch.__version__, **content}, buffer, pickle_protocol=4)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise Error(
             f"{path.name} cannot be written: {error}. A class must be defined at the top level of a module; or pass export_model=False."

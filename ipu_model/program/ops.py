@@ -1,0 +1,121 @@
+"""What a program computes: one record for each operation of a micro batch's forward pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Dict, Tuple
+
+BYTES = {"float16": 2, "float32": 4, "int32": 4, "int64": 4, "int16": 2, "int8": 1, "uint8": 1, "bool": 1, "float64": 4, "bfloat16": 4}
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """Shape and type of a tensor on the device, where 64-bit types take 32 bits."""
+
+    shape: Tuple[int, ...]
+    dtype: str
+
+    @property
+    def elements(self) -> int:
+        """Number of elements."""
+        count = 1
+        for size in self.shape:
+            count *= size
+        return count
+
+    @property
+    def bytes(self) -> int:
+        """Size in memory."""
+        return self.elements * BYTES[self.dtype]
+
+
+@dataclass(frozen=True)
+class Op:
+    """An operation of the forward pass.
+
+    Attributes:
+        kind: "conv", "matmul", "norm", "elementwise", "reduce", "cast", "copy", "random" or "pool".
+        name: torch's name of the operation, such as "silu".
+        path: dotted path of the module that runs it.
+        block: number of the block (in order of execution) in which it runs.
+        inputs: tensors that follow from the data; parameters are apart.
+        parameters: tensors that follow from parameters alone.
+        output: its (first) result.
+        groups, kernel, stride: of a convolution; `groups` also of a norm.
+        is_once_per_update: depends on parameters alone, so that the device computes it once for each weight update.
+        input_gradients: how many of the inputs get a gradient.
+        parameter_gradients: how many of the parameters get a gradient.
+    """
+
+    kind: str
+    name: str
+    path: str
+    block: int
+    inputs: Tuple[Tensor, ...]
+    parameters: Tuple[Tensor, ...]
+    output: Tensor
+    groups: int = 1
+    kernel: Tuple[int, ...] = ()
+    stride: Tuple[int, ...] = ()
+    is_once_per_update: bool = False
+    input_gradients: int = 0
+    parameter_gradients: int = 0
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulate operations: of a convolution, output elements x input channels of a group x kernel size."""
+        if self.kind == "conv":
+            return self.output.elements * self.parameters[0].elements // self.parameters[0].shape[0]
+        if self.kind == "matmul":
+            operands = (*self.inputs, *self.parameters)
+            widest = max((tensor.shape[-1] for tensor in self.inputs if len(tensor.shape) > 1), default=1)
+            return self.output.elements * (widest if operands else 1)
+        return 0
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations: two for each multiply-accumulate, one for each element otherwise."""
+        return 2 * self.macs or self.output.elements
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A parameter or buffer: its block is that of its first use."""
+
+    name: str
+    tensor: Tensor
+    block: int
+    is_trained: bool
+
+
+@dataclass(frozen=True)
+class Program:
+    """A micro batch's forward pass.
+
+    Attributes:
+        stage_of_block: pipeline stage of each block; one stage for a model without blocks.
+        inputs, outputs: tensors that travel between host and device for each micro batch.
+        kept: for each operation, whether its output is stored for the backward pass.
+    """
+
+    ops: Tuple[Op, ...]
+    variables: Tuple[Variable, ...]
+    inputs: Tuple[Tensor, ...]
+    outputs: Tuple[Tensor, ...]
+    is_training: bool
+    stage_of_block: Tuple[int, ...] = (0,)
+    attributes: Dict[str, int] = field(default_factory=dict)
+
+    @property
+    def num_stages(self) -> int:
+        """Pipeline stages."""
+        return max(self.stage_of_block) + 1
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulate operations of a micro batch's forward pass."""
+        return sum(op.macs for op in self.ops)
+
+    def ops_of_stage(self, stage: int) -> Tuple[Op, ...]:
+        """Operations that a stage runs."""
+        return tuple(op for op in self.ops if self.stage_of_block[op.block] == stage)
