@@ -103,6 +103,59 @@ def describe(config: Config, derived: Dict[str, Any]) -> List[str]:
 
 
 @dataclass(frozen=True)
+class EstimateArguments:
+    """estimate.py's command line; `sweep` has further presets for one table."""
+
+    config: Config
+    machine: str
+    schedule: Optional[str]
+    ipus_per_replica: int
+    is_inference: bool
+    is_json: bool
+    report: str
+    sweep: List[Config]
+    sweep_machines: List[str]
+
+
+def parse_estimate_arguments(
+    machines: Sequence[str], schedules: Sequence[str], arguments: Optional[Sequence[str]] = None
+) -> EstimateArguments:
+    """Parse estimate.py's command line; a mistake is one line on stderr and exit code 2."""
+    parser = Parser(
+        prog="estimate.py",
+        description="What a preset costs on IPUs: throughput, memory, pipeline. Nothing is trained. Every field is a flag.",
+        epilog="examples:\n  python estimate.py --config efficientnet-b4-g16-lnpn-16ipu\n  python estimate.py --config "
+        "efficientnet-b5-g16-gn-16ipu --pipeline-splits auto --ipus-per-replica 4\n  python estimate.py --config resnet50-pod16 "
+        "--sweep efficientnet-b0-g16-gn-16ipu --sweep-machines pod16 bow-pod16 --report sweep.html",
+    )
+    parser.add_argument("--config", default="digits", metavar="PRESET", help="name of a preset (default digits)")
+    parser.add_argument(
+        "--machine", default="pod16", choices=machines, metavar="NAME", help=f"one of {', '.join(machines)} (default pod16)"
+    )
+    known = ", ".join(schedules)
+    parser.add_argument("--pipeline-schedule", choices=schedules, metavar="NAME", help=f"one of {known} (default: the preset's)")
+    parser.add_argument(
+        "--ipus-per-replica", type=int, default=0, metavar="N", help="stages that --pipeline-splits auto makes (default: the preset's)"
+    )
+    parser.add_argument("--inference", action="store_true", help="the validation model instead of the training model")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--report", default="", metavar="FILE.html", help="write a page with charts")
+    parser.add_argument("--sweep", nargs="*", default=[], metavar="PRESET", help="further presets to compare in one table")
+    parser.add_argument("--sweep-machines", nargs="*", default=[], choices=machines, metavar="NAME", help="machines to compare")
+    add_field_flags(parser)
+    namespace = parser.parse_known_or_fail(arguments)
+    values = field_values(namespace)
+    try:
+        configs = [load_preset(name, values) for name in (namespace.config, *namespace.sweep)]
+    except ConfigError as error:
+        parser.error(str(error))
+    return EstimateArguments(
+        configs[0], namespace.machine, namespace.pipeline_schedule, namespace.ipus_per_replica, namespace.inference, namespace.json,
+        namespace.report, configs[1:], namespace.sweep_machines,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
 class ValidationArguments:
     """validate.py's command line; `overrides` are fields that win over those stored with the checkpoint."""
 

@@ -15,6 +15,13 @@ if _SDK not in sys.path:
     sys.path.append(_SDK)
 
 
+def estimate(executor: Any, *args: Any, machine: str = "pod16", **kwargs: Any) -> Any:
+    """What a wrapped model would cost on IPUs, for inputs of combined-batch shape: an `ipu_model.cost.estimate.Estimate`."""
+    from .runtime.estimation import estimate as estimate_executor  # torch is imported only where it is needed
+
+    return estimate_executor(executor, *args, machine=machine, **kwargs)
+
+
 def register_custom_op(name: str, domain: str, implementation: Callable[..., Any]) -> None:
     """Run `implementation(inputs, attributes)` where a program calls the custom operator `domain.name` with `poptorch.custom_op`.
 

@@ -50,3 +50,14 @@ def _check(splits: Sequence[str], order: List[str]) -> None:
 def _shorten(paths: Sequence[str], limit: int = 60) -> str:
     shown = [path for path in paths if path.startswith(("blocks", "layer"))] or list(paths)
     return ", ".join(shown[:limit])
+
+
+def split_candidates(network: nn.Module) -> List[str]:
+    """Paths at which a network is usually cut: its repeated blocks (`blocks.2.1`, `layer3.0`), in order of execution."""
+    return [path for path in module_paths(network) if _is_block(path)]
+
+
+def _is_block(path: str) -> bool:
+    parts = path.split(".")
+    is_numbered = all(part.isdigit() for part in parts[1:]) and len(parts) > 1
+    return is_numbered and (len(parts) == 3 if parts[0] == "blocks" else parts[0].startswith("layer") and len(parts) == 2)

@@ -23,7 +23,7 @@ FORBIDDEN = {
     **{room: ("ipu_model", *(other for other in ROOMS if other != room)) for room in ROOMS},
     "ipu_model": ("config", "train", "validate", *ROOMS),
     "ipu_model/sdk": ("ipu_model.cost",),
-    "ipu_model/runtime": ("ipu_model.sdk", "poptorch", "ipu_model.cost"),
+    "ipu_model/runtime": ("ipu_model.sdk", "poptorch"),
     "ipu_model/program": ("torch", "poptorch", "ipu_model.runtime", "ipu_model.sdk", "ipu_model.cost"),
 }
 # Programs for any PopTorch: nothing of this project but the API that is re-created.

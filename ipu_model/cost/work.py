@@ -1,7 +1,7 @@
 """Cycles of single operations, forward and backward: one formula for each kind.
 
-Cycles are of one IPU on which an operation's elements lie evenly on all tiles. Inner loops are PopLibs' (popops and popnn cycle estimators):
-with six workers that share a tile, c worker cycles for a vector of 4 halves (2 floats) are c / 4 (c / 2) tile cycles for each element.
+Cycles are of one IPU on which an operation's elements lie evenly on all tiles. Inner loops are PopLibs' (popops and popnn estimators): with
+six workers that share a tile, c worker cycles for a vector of 4 halves (2 floats) are c / 4 (c / 2) tile cycles for each element.
 """
 
 from __future__ import annotations

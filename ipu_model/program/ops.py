@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Dict, Tuple
+from dataclasses import dataclass
+from typing import Tuple
 
 BYTES = {"float16": 2, "float32": 4, "int32": 4, "int64": 4, "int16": 2, "int8": 1, "uint8": 1, "bool": 1, "float64": 4, "bfloat16": 4}
 
@@ -45,6 +45,8 @@ class Op:
         is_once_per_update: depends on parameters alone, so that the device computes it once for each weight update.
         input_gradients: how many of the inputs get a gradient.
         parameter_gradients: how many of the parameters get a gradient.
+        reads: numbers of the tensors that `inputs` are or are views of.
+        writes: number of the tensor that holds the output; one of `reads` where it is written in place.
     """
 
     kind: str
@@ -60,6 +62,8 @@ class Op:
     is_once_per_update: bool = False
     input_gradients: int = 0
     parameter_gradients: int = 0
+    reads: Tuple[int, ...] = ()
+    writes: int = -1
 
     @property
     def macs(self) -> int:
@@ -95,7 +99,6 @@ class Program:
     Attributes:
         stage_of_block: pipeline stage of each block; one stage for a model without blocks.
         inputs, outputs: tensors that travel between host and device for each micro batch.
-        kept: for each operation, whether its output is stored for the backward pass.
     """
 
     ops: Tuple[Op, ...]
@@ -104,7 +107,6 @@ class Program:
     outputs: Tuple[Tensor, ...]
     is_training: bool
     stage_of_block: Tuple[int, ...] = (0,)
-    attributes: Dict[str, int] = field(default_factory=dict)
 
     @property
     def num_stages(self) -> int:

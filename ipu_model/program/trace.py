@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Set
 
 import torch
 from torch.utils import _pytree as pytree
@@ -15,25 +15,20 @@ _VIEWS = set(
     """view _unsafe_view reshape expand unsqueeze squeeze t transpose permute slice select detach alias split split_with_sizes chunk
     unbind as_strided unfold flatten lift_fresh lift_fresh_copy movedim view_as_real diagonal""".split()
 )
-_KINDS = {
-    **dict.fromkeys("convolution _convolution".split(), "conv"),
-    **dict.fromkeys("mm addmm bmm baddbmm".split(), "matmul"),
-    **dict.fromkeys(
-        """native_group_norm native_layer_norm native_batch_norm _native_batch_norm_legit cudnn_batch_norm _native_batch_norm_legit_no_training
-        _batch_norm_with_update _batch_norm_no_update""".split(),
-        "norm",
-    ),
-    **dict.fromkeys("mean sum amax amin max min argmax argmin var var_mean std prod logsumexp any all linalg_vector_norm cumsum".split(), "reduce"),
-    **dict.fromkeys("_to_copy".split(), "cast"),
-    **dict.fromkeys(
-        """clone cat stack copy_ roll index index_select gather scatter scatter_add index_put embedding repeat constant_pad_nd flip zeros ones
-        full zeros_like ones_like full_like empty empty_like new_zeros new_ones new_full new_empty arange fill_ zero_ linspace
-        scalar_tensor""".split(),
-        "copy",
-    ),
-    **dict.fromkeys("bernoulli_ bernoulli rand rand_like randn randn_like native_dropout randint randperm uniform_ normal_".split(), "random"),
-    **dict.fromkeys("max_pool2d_with_indices avg_pool2d _adaptive_avg_pool2d adaptive_avg_pool2d max_pool2d".split(), "pool"),
+_NAMES_BY_KIND = {
+    "conv": "convolution _convolution",
+    "matmul": "mm addmm bmm baddbmm",
+    "norm": """native_group_norm native_layer_norm native_batch_norm _native_batch_norm_legit cudnn_batch_norm
+        _native_batch_norm_legit_no_training _batch_norm_with_update _batch_norm_no_update""",
+    "reduce": """mean sum amax amin max min argmax argmin var var_mean std prod logsumexp any all linalg_vector_norm cumsum""",
+    "cast": "_to_copy",
+    "copy": """clone cat stack copy_ roll index index_select gather scatter scatter_add index_put embedding repeat constant_pad_nd flip
+        zeros ones full zeros_like ones_like full_like empty empty_like new_zeros new_ones new_full new_empty arange fill_ zero_
+        linspace scalar_tensor""",
+    "random": "bernoulli_ bernoulli rand rand_like randn randn_like native_dropout randint randperm uniform_ normal_",
+    "pool": "max_pool2d_with_indices avg_pool2d _adaptive_avg_pool2d adaptive_avg_pool2d max_pool2d",
 }
+_KINDS = {name: kind for kind, names in _NAMES_BY_KIND.items() for name in names.split()}
 
 
 class OpRecorder(TorchDispatchMode):
@@ -54,18 +49,33 @@ class OpRecorder(TorchDispatchMode):
         self._from_parameters: Set[int] = set(parameters)
         self._with_gradient: Set[int] = {key for key, is_trained in parameters.items() if is_trained}
         self._origin: Dict[int, Set[int]] = {key: {key} for key in parameters}
+        self._storage: Dict[int, int] = {}  # id of a tensor -> number of the tensor that it is a view of
+        self._constants: Dict[int, torch.Tensor] = {}
         self._kept: List[Any] = []  # keeps ids unique
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
+        args, kwargs = pytree.tree_map(self._shape_only, (args, dict(kwargs or {})))
+        if kwargs.get("device") is not None:
+            kwargs["device"] = torch.device("meta")
+        result = func(*args, **kwargs)
         name = func.overloadpacket.__name__
         operands = [value for value in pytree.tree_flatten((args, kwargs))[0] if isinstance(value, torch.Tensor)]
         results = [value for value in pytree.tree_flatten(result)[0] if isinstance(value, torch.Tensor)]
         if results:
             self._follow(operands, results)
+            self._share(operands, results, name in _VIEWS or name.endswith("_"))
             if name not in _VIEWS:
                 self._record(name, args, operands, results[0])
         return result
+
+    def _shape_only(self, value: Any) -> Any:
+        """Constants made outside of forward have values: only their shapes are of interest."""
+        if not isinstance(value, torch.Tensor) or value.is_meta:
+            return value
+        if id(value) not in self._constants:
+            self._constants[id(value)] = as_meta(value)
+            self._kept.append(value)
+        return self._constants[id(value)]
 
     def _follow(self, operands: Sequence[torch.Tensor], results: Sequence[torch.Tensor]) -> None:
         self._kept += results
@@ -80,6 +90,14 @@ class OpRecorder(TorchDispatchMode):
                 self._with_gradient.add(id(value))
         for key in origin | {id(value) for value in operands if id(value) in self._parameters}:
             self.first_use.setdefault(key, self._current_block())
+
+    def _share(self, operands: Sequence[torch.Tensor], results: Sequence[torch.Tensor], is_alias: bool) -> None:
+        for value in results:
+            own = len(self._storage)
+            self._storage[id(value)] = self._number(operands[0]) if is_alias and operands else own
+
+    def _number(self, tensor: torch.Tensor) -> int:
+        return self._storage.setdefault(id(tensor), len(self._storage))
 
     def _record(self, name: str, args: Any, operands: Sequence[torch.Tensor], output: torch.Tensor) -> None:
         parameters = [value for value in operands if id(value) in self._from_parameters]
@@ -104,9 +122,16 @@ class OpRecorder(TorchDispatchMode):
                 is_once_per_update=not inputs and bool(parameters),
                 input_gradients=sum(id(value) in self._with_gradient for value in inputs),
                 parameter_gradients=sum(id(value) in self._with_gradient for value in parameters),
+                reads=tuple(self._number(value) for value in inputs),
+                writes=self._number(output),
                 **shape,
             )
         )
+
+
+def as_meta(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor of the same shape, strides and type, without data."""
+    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
 
 
 def describe(tensor: torch.Tensor) -> Tensor:
@@ -136,5 +161,3 @@ def module_paths(model: torch.nn.Module) -> Iterator[Callable[[], str]]:
     finally:
         for handle in handles:
             handle.remove()
-
-
