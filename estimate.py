@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Sequence, Tuple
 
 import ipu_model  # noqa: F401  finds the IPU Model's poptorch where there is no Poplar SDK
-from config import Config
+from config import AUTOMATIC_SPLITS, Config
 from config.command_line import EstimateArguments, parse_estimate_arguments
 from ipu_model.cost.estimate import Estimate, estimate_program
 from ipu_model.cost.hardware import MACHINES
@@ -19,7 +19,6 @@ from ipu_model.cost.settings import Settings
 from ipu_model.cost.splits import best_cuts, largest_micro_batch, with_splits, with_units
 from ipu_model.cost.tables import comparison, text_report
 
-AUTO = ("auto",)
 Case = Tuple[str, Any, Estimate]  # name, program, estimate
 
 
@@ -56,11 +55,11 @@ def sweep(arguments: EstimateArguments) -> int:
 
 def estimate_config(config: Config, arguments: EstimateArguments, machine: str) -> Case:
     """The program of a preset with its stages, and what it costs."""
-    is_auto = config.ipu.pipeline_splits == AUTO
+    is_auto = config.ipu.pipeline_splits == AUTOMATIC_SPLITS
     program, settings, paths = trace_config(config, arguments.is_inference)
     settings = dataclasses.replace(settings, schedule=arguments.schedule or settings.schedule)
     if is_auto:
-        program, splits = split_automatically(program, settings, machine, paths, arguments.ipus_per_replica or 2)
+        program, splits = split_automatically(program, settings, machine, paths, config.ipu.automatic_stages)
         settings = dataclasses.replace(settings, schedule=arguments.schedule or "pipelined")
         largest = largest_micro_batch(program, settings, MACHINES[machine])
         print(f"pipeline_splits: {' '.join(splits)}\nlargest micro batch that fits: {largest}\n", file=sys.stderr)
@@ -73,7 +72,7 @@ def split_automatically(program: Any, settings: Settings, machine: str, paths: S
     cuts = best_cuts(units, num_stages, settings, MACHINES[machine])
     if cuts is None:
         raise ValueError(
-            f"no way to cut the model into {num_stages} stages fits the memory of {machine}: use more stages (--ipus-per-replica), a "
+            f"no way to cut the model into {num_stages} stages fits the memory of {machine}: use more stages (--automatic-stages), a "
             "smaller micro batch, or --recomputation"
         )
     return with_splits(units, cuts), [paths[cut - 1] for cut in cuts]
@@ -84,8 +83,8 @@ def _prefix(program: Any) -> str:
     return "classifier.network." if any(op.path.startswith("classifier.") for op in program.ops) else "network."
 
 
-def find_splits(config: Config, machine: str = "pod16", num_stages: int = 2) -> Tuple[str, ...]:
-    """The best splits of a preset's training model."""
+def find_splits(config: Config, num_stages: int, machine: str = "pod16") -> Tuple[str, ...]:
+    """The best splits of a preset's training model; ValueError where none fits."""
     program, settings, paths = trace_config(config, is_inference=False)
     return tuple(split_automatically(program, settings, machine, paths, num_stages)[1])
 
@@ -103,11 +102,10 @@ def trace_config(config: Config, is_inference: bool) -> Tuple[Any, Settings, Lis
     from models.task import TrainingTask, build_classifier
     from training.optimizers import build_optimizer
 
-    poptorch.setLogLevel("ERR")  # of torch.zeros inside forward and the like: nothing runs here
     num_classes = training_size(config.data, config.run.seed)[1]
     with torch.device("meta"):
         classifier = build_classifier(config.model, num_classes, config.precision)
-    splits = () if config.ipu.pipeline_splits == AUTO else config.ipu.pipeline_splits
+    splits = () if config.ipu.pipeline_splits == AUTOMATIC_SPLITS else config.ipu.pipeline_splits
     shared: Dict[str, Any] = dict(seed=config.run.seed)
     if is_inference:
         place_on_ipus(classifier.eval(), classifier.network, splits)
@@ -127,7 +125,12 @@ def trace_config(config: Config, is_inference: bool) -> Tuple[Any, Settings, Lis
             torch.empty(samples, 3, size, size, dtype=torch.uint8, device="meta"),
             torch.empty(samples, dtype=torch.int32, device="meta"),
         )
-    return program_of(executor, *inputs), settings_of(executor), split_candidates(classifier.network)
+    level = poptorch.logger.level
+    poptorch.setLogLevel("ERR")  # not of torch.zeros inside forward and the like: nothing runs here
+    try:
+        return program_of(executor, *inputs), settings_of(executor), split_candidates(classifier.network)
+    finally:
+        poptorch.logger.setLevel(level)
 
 
 if __name__ == "__main__":

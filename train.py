@@ -6,7 +6,7 @@ import sys
 from typing import Any, Dict
 
 import ipu_model  # noqa: F401  finds the IPU Model's poptorch where there is no Poplar SDK
-from config import Config
+from config import AUTOMATIC_SPLITS, Config
 from config.command_line import describe, parse_training_arguments
 
 
@@ -40,6 +40,7 @@ def train(config: Config) -> int:
     from training.session import open_run, print_result, seed_everything
     from training.trainer import Trainer
 
+    config = with_found_splits(config)
     sets = build_image_sets(config.data, config.run.seed, config.validation_image_size)
     seed_everything(config.run.seed)
     parts = build_parts(config, sets)
@@ -50,6 +51,17 @@ def train(config: Config) -> int:
     summary, exit_code = trainer.run()
     print_result(summary, folder, exit_code)
     return exit_code
+
+
+def with_found_splits(config: Config) -> Config:
+    """The config with the best splits in the place of `--pipeline-splits auto`: one stage for each IPU of a replica."""
+    if config.ipu.pipeline_splits != AUTOMATIC_SPLITS:
+        return config
+    from estimate import find_splits
+
+    splits = find_splits(config, config.ipu.automatic_stages)
+    print(f"pipeline_splits: {' '.join(splits)}")
+    return config.with_splits(splits)
 
 
 def build_parts(config: Config, sets: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from .presets import ConfigError as ConfigError, load_preset as load_preset, preset_names as preset_names
 from .sections import (
+    AUTOMATIC_SPLITS as AUTOMATIC_SPLITS,
     SECTION_OF_FIELD as SECTION_OF_FIELD,
     SECTIONS as SECTIONS,
     AugmentationConfig as AugmentationConfig,

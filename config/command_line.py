@@ -109,7 +109,6 @@ class EstimateArguments:
     config: Config
     machine: str
     schedule: Optional[str]
-    ipus_per_replica: int
     is_inference: bool
     is_json: bool
     report: str
@@ -125,7 +124,7 @@ def parse_estimate_arguments(
         prog="estimate.py",
         description="What a preset costs on IPUs: throughput, memory, pipeline. Nothing is trained. Every field is a flag.",
         epilog="examples:\n  python estimate.py --config efficientnet-b4-g16-lnpn-16ipu\n  python estimate.py --config "
-        "efficientnet-b5-g16-gn-16ipu --pipeline-splits auto --ipus-per-replica 4\n  python estimate.py --config resnet50-pod16 "
+        "efficientnet-b5-g16-gn-16ipu --pipeline-splits auto --automatic-stages 4\n  python estimate.py --config resnet50-pod16 "
         "--sweep efficientnet-b0-g16-gn-16ipu --sweep-machines pod16 bow-pod16 --report sweep.html",
     )
     parser.add_argument("--config", default="digits", metavar="PRESET", help="name of a preset (default digits)")
@@ -134,9 +133,6 @@ def parse_estimate_arguments(
     )
     known = ", ".join(schedules)
     parser.add_argument("--pipeline-schedule", choices=schedules, metavar="NAME", help=f"one of {known} (default: the preset's)")
-    parser.add_argument(
-        "--ipus-per-replica", type=int, default=0, metavar="N", help="stages that --pipeline-splits auto makes (default: the preset's)"
-    )
     parser.add_argument("--inference", action="store_true", help="the validation model instead of the training model")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--report", default="", metavar="FILE.html", help="write a page with charts")
@@ -150,7 +146,7 @@ def parse_estimate_arguments(
     except ConfigError as error:
         parser.error(str(error))
     return EstimateArguments(
-        configs[0], namespace.machine, namespace.pipeline_schedule, namespace.ipus_per_replica, namespace.inference, namespace.json,
+        configs[0], namespace.machine, namespace.pipeline_schedule, namespace.inference, namespace.json,
         namespace.report, configs[1:], namespace.sweep_machines,
     )  # fmt: skip
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Dict, Tuple, Type
+from typing import Dict, Sequence, Tuple, Type
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from typing_extensions import Literal
+
+AUTOMATIC_SPLITS = ("auto",)  # pipeline splits that the cost model finds
 
 
 class Section(BaseModel):
@@ -164,7 +166,10 @@ class AveragingConfig(Section):
 class IpuConfig(Section):
     """How IPUs run it."""
 
-    pipeline_splits: Tuple[str, ...] = Field((), description="module paths that begin a new pipeline stage, such as blocks.2.1")
+    pipeline_splits: Tuple[str, ...] = Field(
+        (), description="module paths that begin a new pipeline stage, such as blocks.2.1; auto: the best ones, by the cost model"
+    )
+    automatic_stages: int = Field(2, ge=1, le=64, description="pipeline stages that auto makes")
     recomputation: bool = Field(True, description="compute activations again in the backward pass instead of keeping them")
     available_memory_proportion: Tuple[float, ...] = Field((), description="one share, or one for each IPU, for convolutions' temporaries")
     optimizer_state_off_chip: bool = Field(False, description="keep optimizer state in streaming memory")
@@ -244,7 +249,12 @@ class Config(Section):
     @property
     def ipus(self) -> int:
         """IPUs of all replicas."""
-        return (len(self.ipu.pipeline_splits) + 1) * self.batch.replicas
+        stages = self.ipu.automatic_stages if self.ipu.pipeline_splits == AUTOMATIC_SPLITS else len(self.ipu.pipeline_splits) + 1
+        return stages * self.batch.replicas
+
+    def with_splits(self, splits: Sequence[str]) -> Config:
+        """This config with other pipeline splits."""
+        return self.model_copy(update={"ipu": self.ipu.model_copy(update={"pipeline_splits": tuple(splits)})})
 
 
 SECTIONS: Dict[str, Type[Section]] = {

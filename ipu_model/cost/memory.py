@@ -126,7 +126,7 @@ def _worst_training_point(ops: Sequence[Op], settings: Settings, ipu: Ipu) -> Tu
     return min(whole, _recomputed_in_pieces(ops)) if settings.is_recomputed else whole, temporary
 
 
-_MOST_PIECES = 32
+_NUMBERS_OF_PIECES = (2, 4, 8, 16, 32)
 
 
 def _recomputed_in_pieces(ops: Sequence[Op]) -> float:
@@ -134,7 +134,7 @@ def _recomputed_in_pieces(ops: Sequence[Op]) -> float:
     ops = [op for op in ops if not op.is_once_per_update]
     crossing = _crossing_bytes(ops)
     best = float("inf")
-    for pieces in range(2, min(_MOST_PIECES, len(ops)) + 1):
+    for pieces in (number for number in _NUMBERS_OF_PIECES if number <= len(ops)):
         size = -(-len(ops) // pieces)
         cuts = [min(range(max(end - size // 4, 1), end + 1), key=crossing.__getitem__) for end in range(size, len(ops), size)]
         bounds = [0, *cuts, len(ops)]

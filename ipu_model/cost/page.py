@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from html import escape
-from typing import Dict, List, Sequence, Tuple
+from typing import List, Mapping, Sequence, Tuple
 
 from ipu_model.program.ops import Program
 
@@ -13,7 +13,7 @@ from .insights import insights
 from .schedule import spans
 
 KIB = 1024
-COLOURS = ("#3b6ea5", "#e08e45", "#5aa469", "#b5546c", "#7d6bb0", "#8c8c8c", "#c2a83e", "#4aa3a2")
+COLOURS: Tuple[str, ...] = ("#3b6ea5", "#e08e45", "#5aa469", "#b5546c", "#7d6bb0", "#8c8c8c", "#c2a83e", "#4aa3a2")
 WIDTH = 860
 
 _STYLE = """
@@ -107,7 +107,7 @@ def _bars(rows: Sequence[Tuple[str, Sequence[Tuple[str, float]]]], unit: str, li
     return f'<svg viewBox="0 0 {WIDTH} {bottom + 30}" role="img">{"".join(shapes)}{_legend(colour, bottom + 18)}</svg>'
 
 
-def _legend(colours: Dict[str, str], y: float) -> str:
+def _legend(colours: Mapping[str, str], y: float) -> str:
     step = (WIDTH - 10) / max(len(colours), 1)
     return "".join(
         f'<rect x="{number * step:.0f}" y="{y - 9}" width="10" height="10" fill="{colour}"/>'

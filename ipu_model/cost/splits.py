@@ -49,7 +49,8 @@ def best_cuts(program: Program, num_stages: int, settings: Settings, machine: Ma
     """
     units = len(program.stage_of_block)
     ipu = machine.ipu
-    work = [stage_work(simplified(program.ops), unit, lambda op: op.block, program.is_training, settings, ipu) for unit in range(units)]
+    program = replace(program, ops=tuple(op for op in simplified(program.ops) if not op.is_once_per_update))
+    work = [stage_work(program.ops, unit, lambda op: op.block, program.is_training, settings, ipu) for unit in range(units)]
     cycles = [forward.cycles + backward.cycles for forward, backward in work]
     steps = [forward.steps + backward.steps for forward, backward in work]
 
@@ -63,7 +64,7 @@ def best_cuts(program: Program, num_stages: int, settings: Settings, machine: Ma
         memory = stage_memory(part, stage, settings, ipu, sum(steps[begin:end]), num_stages)
         return sum(cycles[begin:end]) + transfer if memory.total <= ipu.sram_bytes_per_tile else float("inf")
 
-    best = [[(float("inf"), ()) for _ in range(units + 1)] for _ in range(num_stages)]
+    best: List[List[Tuple[float, Tuple[int, ...]]]] = [[(float("inf"), ()) for _ in range(units + 1)] for _ in range(num_stages)]
     for end in range(1, units + 1):
         best[0][end] = (segment(0, end, 0) if end >= 1 else 0.0, ())
     for stage in range(1, num_stages):

@@ -67,6 +67,7 @@ _VECTOR_CYCLES: Dict[str, Tuple[float, float]] = {
     "add": (3, 0),
     "sub": (3, 3),
     "div": (21, 6),
+    "addcmul": (6, 9),
     "sqrt": (23, 6),
     "rsqrt": (19, 6),
     "pow": (4, 6),
@@ -74,14 +75,25 @@ _VECTOR_CYCLES: Dict[str, Tuple[float, float]] = {
 _BINARY = (3, 3)
 
 
+_TWO_OPERATIONS = ("addcmul",)  # a product and a sum: PopLibs has no single pass for operands of three shapes
+
+
 def _elementwise(op: Op, ipu: Ipu) -> Work:
     cycles, _ = _VECTOR_CYCLES.get(op.name, _BINARY)
-    return Work(elementwise=_pass(op.output, ipu, cycles)) + steps(1)
+    return Work(elementwise=_pass(op.output, ipu, cycles)) + steps(1 + (op.name in _TWO_OPERATIONS) + _num_broadcasts(op))
+
+
+def _num_broadcasts(op: Op) -> int:
+    """Operands of another shape than the result, such as a value for each channel: each is copied to all tiles that need it first."""
+    return sum(1 < tensor.elements < op.output.elements for tensor in (*op.inputs, *op.parameters))
 
 
 def _elementwise_backward(op: Op, ipu: Ipu) -> Work:
+    """Gradients of the data, and for each parameter, which has a value for each channel, a reduction over all else."""
     _, cycles = _VECTOR_CYCLES.get(op.name, _BINARY)
-    return Work(elementwise=_pass(op.output, ipu, cycles)) + steps(1) if cycles else Work()
+    data = Work(elementwise=_pass(op.output, ipu, cycles)) + steps(1 + _num_broadcasts(op)) if cycles and op.input_gradients else Work()
+    sums = (Work(reduction=_pass(op.output, ipu, 1)) + steps(2)) * (0 if op.is_once_per_update else op.parameter_gradients)
+    return data + sums
 
 
 def convolution_method(op: Op) -> str:

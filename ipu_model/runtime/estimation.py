@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Optional
 
 import torch
 
 from ipu_model.cost.estimate import Estimate, estimate_program
 from ipu_model.cost.hardware import MACHINES
+from ipu_model.cost.page import report_page
 from ipu_model.cost.settings import Settings
 from ipu_model.program.ops import Program
 
@@ -80,3 +83,12 @@ def estimate(executor: Any, *args: Any, machine: str = "pod16", schedule: Option
     return estimate_program(
         program_of(executor, *args, **kwargs), replace(settings, schedule=schedule or settings.schedule), MACHINES[machine]
     )
+
+
+def write_report(executor: Any, folder: Path, args: Any, kwargs: Any, machine: str = "pod16") -> None:
+    """Write `report.html` and `estimate.json` of a wrapped model into a folder."""
+    program = program_of(executor, *args, **kwargs)
+    result = estimate_program(program, settings_of(executor), MACHINES[machine])
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "report.html").write_text(report_page(folder.name, program, result), encoding="utf-8")
+    (folder / "estimate.json").write_text(json.dumps(result.as_json(), indent=2), encoding="utf-8")

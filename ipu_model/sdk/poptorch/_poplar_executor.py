@@ -31,6 +31,7 @@ from ._arguments import ForwardSignature, check_arguments, describe
 from ._executables import Executables
 from ._hooks import compile_hooks
 from ._inspection import Inspection
+from ._profile import write_profile
 from ._replica_grouping import ParameterProxy
 from ._wrapping import unwrap, wrap
 from .enums import CommGroupType, ConnectionType, MeanReductionStrategy, OutputMode, ReductionType
@@ -128,6 +129,7 @@ class PoplarExecutor(Inspection, Executables):
         start = time.perf_counter()
         with compilation_progress(self._options._show_compilation_progress_bar), host_random_kept():
             self._compile(args, kwargs)
+        write_profile(self, args, kwargs)
         self._compilation_time = datetime.timedelta(seconds=time.perf_counter() - start)
         if self._options.connection_type == ConnectionType.Always:
             self.attachToDevice()
