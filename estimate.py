@@ -60,7 +60,7 @@ def estimate_config(config: Config, arguments: EstimateArguments, machine: str) 
     settings = dataclasses.replace(settings, schedule=arguments.schedule or settings.schedule)
     if is_auto:
         program, splits = split_automatically(program, settings, machine, paths, config.ipu.automatic_stages)
-        settings = dataclasses.replace(settings, schedule=arguments.schedule or "pipelined")
+        settings = dataclasses.replace(settings, schedule=arguments.schedule or "grouped")
         largest = largest_micro_batch(program, settings, MACHINES[machine])
         print(f"pipeline_splits: {' '.join(splits)}\nlargest micro batch that fits: {largest}\n", file=sys.stderr)
     return config.preset, program, estimate_program(program, settings, MACHINES[machine])

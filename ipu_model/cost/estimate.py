@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Callable, Dict, List, Sequence, Tuple
 
 from ipu_model.program.ops import Op, Program
 from ipu_model.program.simplify import simplified
 
 from .hardware import Ipu, Machine
-from .memory import Memory, boundary_bytes, stage_memory
+from .memory import Memory, boundary_bytes, liveness, stage_memory
 from .schedule import Timeline, timeline
 from .settings import Settings
 from .work import Work, backward_work, forward_work
@@ -22,6 +22,7 @@ class StageEstimate:
     Attributes:
         forward, backward: work of one micro batch; recomputation is in the backward pass.
         transfer_cycles: of one micro batch, from the host or the stage before, in the forward pass.
+        liveness: bytes per tile after each operation of a micro batch, forward and then backward.
     """
 
     stage: int
@@ -30,6 +31,7 @@ class StageEstimate:
     transfer_cycles: float
     memory: Memory
     limit_bytes_per_tile: int
+    liveness: Tuple[float, ...] = ()
 
     @property
     def cycles(self) -> float:
@@ -106,7 +108,7 @@ class Estimate:
 
 def estimate_program(program: Program, settings: Settings, machine: Machine) -> Estimate:
     """The cost of a program. Takes milliseconds; nothing is computed but formulas."""
-    ipu = machine.ipu
+    ipu = replace(machine.ipu, tiles=machine.ipu.tiles - settings.io_tiles)
     ops = simplified(program.ops)
     stages: List[StageEstimate] = []
     layers: Dict[str, float] = {}
@@ -119,16 +121,18 @@ def estimate_program(program: Program, settings: Settings, machine: Machine) -> 
             layers[op.path] = layers.get(op.path, 0.0) + ahead.cycles + back.cycles
     for stage in range(program.num_stages):
         forward, backward = stage_work(ops, stage, lambda op: program.stage_of_block[op.block], program.is_training, settings, ipu)
-        memory = stage_memory(_with_ops(program, ops), stage, settings, ipu, forward.steps + backward.steps)
+        cleaned = replace(program, ops=ops)
+        memory = stage_memory(cleaned, stage, settings, ipu, forward.steps + backward.steps)
         transfer = _transfer_cycles(program, stage, settings, ipu)
-        stages.append(StageEstimate(stage, forward, backward, transfer, memory, ipu.sram_bytes_per_tile))
+        curve = tuple(liveness(cleaned, stage, memory, settings, ipu))
+        stages.append(StageEstimate(stage, forward, backward, transfer, memory, ipu.sram_bytes_per_tile, curve))
     return _combine(program, settings, machine, stages, layers, update)
 
 
 def op_work(op: Op, is_training: bool, settings: Settings, ipu: Ipu) -> Tuple[Work, Work]:
     """Forward and backward work of an operation, recomputation included in the latter."""
-    ahead = forward_work(op, ipu, settings.partials)
-    back = backward_work(op, ipu, settings.partials) if is_training else Work()
+    ahead = forward_work(op, settings, ipu)
+    back = backward_work(op, settings, ipu) if is_training else Work()
     return ahead, back + ahead if is_training and settings.is_recomputed and not op.is_once_per_update else back
 
 
@@ -166,10 +170,6 @@ def _combine(
         macs=program.macs // max(micro_batch, 1),
         settings=settings,
     )
-
-
-def _with_ops(program: Program, ops: Tuple[Op, ...]) -> Program:
-    return Program(ops, program.variables, program.inputs, program.outputs, program.is_training, program.stage_of_block)
 
 
 def _transfer_cycles(program: Program, stage: int, settings: Settings, ipu: Ipu) -> float:

@@ -15,6 +15,7 @@ class Ipu:
         clock_hz: of the tiles.
         amp_macs_per_cycle: of a tile's matrix unit, by type of operands and of partial sums (DS: peak FLOPS; PL: convolution units).
         slic_macs_per_cycle: of a tile in the short-kernel method that depthwise convolutions use, one channel per group (PL ConvModel).
+        vector_macs_per_cycle: of a tile's vector unit in half (PL ConvModel).
         exchange_bytes_per_cycle: received by a tile (PL ExchangeEstimator).
         link_bytes_per_second: all links between the IPU and others of its machine (DS: 10 links of 32 GB/s, a half for each neighbour).
         host_bytes_per_second: share of the host link (DS: 100 Gb/s for 4 IPUs).
@@ -30,6 +31,7 @@ class Ipu:
     amp_macs_per_cycle_float_partials: int = 32
     amp_macs_per_cycle_float: int = 16
     slic_macs_per_cycle: int = 8
+    vector_macs_per_cycle: int = 4
     exchange_bytes_per_cycle: float = 4.0
     link_bytes_per_second: float = 160e9
     host_bytes_per_second: float = 12.5e9 / 4

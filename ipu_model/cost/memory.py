@@ -9,8 +9,8 @@ from ipu_model.program.ops import Op, Program
 
 from . import assumptions as assumed
 from .hardware import Ipu
+from .plan import plan
 from .settings import Settings
-from .work import convolution_method
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def stage_memory(program: Program, stage: int, settings: Settings, ipu: Ipu, num
 
     `num_steps` is the number of its compute sets, each of which is code.
     """
-    tiles = ipu.tiles - settings.io_tiles
+    tiles = ipu.tiles
     variables = [variable for variable in program.variables if program.stage_of_block[variable.block] == stage]
     trained = sum(variable.tensor.elements for variable in variables if variable.is_trained) if program.is_training else 0
     state = 0.0 if settings.is_optimizer_off_chip else trained * 4.0 * settings.optimizer_states
@@ -65,10 +65,7 @@ def temporary_bytes(op: Op, settings: Settings, ipu: Ipu) -> float:
     A convolution rearranges its input and output, within the available memory proportion; a norm keeps the centred values.
     """
     if op.kind in ("conv", "matmul"):
-        moved = sum(tensor.bytes for tensor in op.inputs[:1]) + op.output.bytes
-        limit = settings.available_memory_proportion * ipu.sram_bytes_per_tile * ipu.tiles
-        is_slic = op.kind == "conv" and convolution_method(op) == "SLIC"
-        return min((assumed.ASSUMED_SLIC_COPIES if is_slic else assumed.ASSUMED_REARRANGEMENT_COPIES) * moved, limit)
+        return plan(op, settings, ipu).temporary_bytes
     if op.kind == "norm" and op.name != "folded_batch_norm":
         return float(op.output.bytes)
     return 0.0
@@ -193,3 +190,24 @@ def _stash_bytes(program: Program, stage: int, num_stages: int, settings: Settin
     waiting = 2 * (num_stages - stage - 1)
     held = boundary_bytes(program, stage) if settings.is_recomputed else sum(stored_bytes(program.ops_of_stage(stage)))
     return float(waiting * (held or sum(tensor.bytes for tensor in program.inputs)))
+
+
+def liveness(program: Program, stage: int, memory: Memory, settings: Settings, ipu: Ipu) -> List[float]:
+    """Bytes per tile of a stage while it runs one micro batch: after each operation forward, then backward.
+
+    Before the first it holds what always lives and what waits for backward passes. Forward passes of a recomputed stage keep what later
+    operations read; others keep what the backward pass will read. The backward pass begins with all of that and gives it up.
+    """
+    always = memory.weights + memory.optimizer_state + memory.accumulators + memory.code + memory.stashes
+    ops = [op for op in program.ops_of_stage(stage) if not op.is_once_per_update]
+    crossing = _crossing_bytes(ops)[: len(ops) + 1]
+    if not program.is_training:
+        return [always + value / ipu.tiles for value in crossing]
+    share = memory.activations / max(sum(stored_bytes(ops)) / ipu.tiles, 1.0)  # below 1 where it is recomputed in pieces
+    stored = [0.0]
+    for position in range(len(ops)):
+        stored.append(stored[-1] + sum(stored_bytes(ops[position : position + 1])))
+    scale = memory.activations / stored[-1] if stored[-1] else 0.0
+    backward = [always + value * scale for value in reversed(stored)]
+    forward = crossing if settings.is_recomputed else [value * share for value in stored]
+    return [always + value / ipu.tiles for value in forward] + backward

@@ -99,7 +99,8 @@ def _bars(rows: Sequence[Tuple[str, Sequence[Tuple[str, float]]]], unit: str, li
                 f"<title>{escape(tip)}</title></rect>"
             )
             x += value * scale
-        shapes.append(f'<text x="{x + 6:.1f}" y="{y + 16}">{sum(value for _, value in parts):,.0f}</text>')
+        total = sum(value for _, value in parts)
+        shapes.append(f'<text x="{x + 6:.1f}" y="{y + 16}">{total:,.{0 if longest >= 100 else 2}f}</text>')
     bottom = len(rows) * height
     if limit:
         x = left + limit * scale
@@ -126,18 +127,29 @@ def _memory_chart(estimate: Estimate) -> str:
 
 
 def _liveness_chart(estimate: Estimate) -> str:
-    """Memory over the schedule: what always lives, with micro batches waiting, and at the start of a backward pass."""
-    rows = []
+    """Memory of each IPU while it runs one micro batch, forward and then backward."""
+    left, height = 50, 260
+    limit = estimate.stages[0].limit_bytes_per_tile
+    top = max([limit, *(max(stage.liveness) for stage in estimate.stages)]) * 1.05
+    shapes = [_rule(left, height - limit / top * height, "#b00020", f"{limit // KIB} KiB")]
+    colours = {f"IPU {stage.stage}": COLOURS[stage.stage % len(COLOURS)] for stage in estimate.stages}
     for stage in estimate.stages:
-        memory = stage.memory
-        always = memory.weights + memory.optimizer_state + memory.accumulators + memory.code
-        for moment, value in (
-            ("always live", always),
-            ("while filling", always + memory.stashes),
-            ("worst point", memory.total),
-        ):
-            rows.append((f"IPU {stage.stage}, {moment}", [("KiB per tile", value / KIB)]))
-    return _bars(rows, "KiB", estimate.stages[0].limit_bytes_per_tile / KIB)
+        last = max(len(stage.liveness) - 1, 1)
+        points = " ".join(
+            f"{left + number / last * (WIDTH - left):.1f},{height - value / top * height:.1f}"
+            for number, value in enumerate(stage.liveness)
+        )
+        colour = colours[f"IPU {stage.stage}"]
+        shapes.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1.6"/>')
+    note = "<p>KiB per tile over one micro batch: operations forward, then backward.</p>"
+    return f'{note}<svg viewBox="0 0 {WIDTH} {height + 30}" role="img">{"".join(shapes)}{_legend(colours, height + 18)}</svg>'
+
+
+def _rule(left: float, y: float, colour: str, label: str) -> str:
+    return (
+        f'<line x1="{left}" x2="{WIDTH}" y1="{y:.1f}" y2="{y:.1f}" stroke="{colour}" stroke-dasharray="4 3"/>'
+        f'<text x="{left - 4}" y="{y + 4:.1f}" text-anchor="end">{label}</text>'
+    )
 
 
 def _cycles_chart(estimate: Estimate) -> str:
@@ -179,4 +191,6 @@ def _trace_chart(estimate: Estimate) -> str:
             )
     bottom = len(stages) * height
     legend = _legend({"forward": COLOURS[0], "backward (with recomputation)": COLOURS[1]}, bottom + 18)
-    return f'<svg viewBox="0 0 {WIDTH} {bottom + 30}" role="img">{"".join(shapes)}{legend}</svg>'
+    count = min(estimate.settings.gradient_accumulation, _DRAWN_MICRO_BATCHES)
+    note = f"<p>The first {count} micro batches, each pass as soon as it can run.</p>"
+    return f'{note}<svg viewBox="0 0 {WIDTH} {bottom + 30}" role="img">{"".join(shapes)}{legend}</svg>'

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import List, Sequence
 
-SCHEDULES = ("pipelined", "interleaved", "sequential")
+SCHEDULES = ("grouped", "interleaved", "sequential")
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ def timeline(forward: Sequence[float], backward: Sequence[float], num_micro_batc
     Args:
         forward, backward: cycles of each stage for one micro batch; no backward in inference.
         num_micro_batches: of a weight update, or of the device iterations of a call.
-        schedule: "pipelined" runs forward passes together and backward passes together: a pipeline cycle lasts as long as the slowest
+        schedule: "grouped" runs forward passes together and backward passes together: a pipeline cycle lasts as long as the slowest
             forward and the slowest backward pass of any stage at the same time, filling needs forward passes only and draining backward
             passes only. "interleaved" alternates them, so that at any time some stages run forward while others run backward: a cycle is
             as long as twice the slower of the two. "sequential" runs one stage after another.

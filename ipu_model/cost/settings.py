@@ -11,7 +11,7 @@ class Settings:
 
     Attributes:
         gradient_accumulation, replication_factor, device_iterations: of the call.
-        schedule: "pipelined" (grouped), "interleaved", or "sequential" (sharded: one stage at a time).
+        schedule: "grouped" (grouped), "interleaved", or "sequential" (sharded: one stage at a time).
         is_recomputed: whether a stage computes its forward pass again for the backward pass.
         partials: type of partial sums in matrix products, "half" or "float".
         available_memory_proportion: share of a tile's memory for the temporaries of one operation.
@@ -25,7 +25,7 @@ class Settings:
     gradient_accumulation: int = 1
     replication_factor: int = 1
     device_iterations: int = 1
-    schedule: str = "pipelined"
+    schedule: str = "grouped"
     is_recomputed: bool = False
     partials: str = "float"
     available_memory_proportion: float = 0.6

@@ -18,8 +18,8 @@ def text_report(name: str, program: Program, estimate: Estimate, num_layers: int
     parts = [
         summary(name, estimate),
         "Insights\n" + "\n".join(f"  {line}" for line in insights(program, estimate)),
-        "Cycles of one micro batch (millions)\n" + cycles_table(estimate),
         f"Memory at the worst point (KiB per tile, of {estimate.stages[0].limit_bytes_per_tile // KIB})\n" + memory_table(estimate),
+        "Cycles of one micro batch (millions)\n" + cycles_table(estimate),
         "Costliest layers\n" + layers_table(estimate, num_layers),
         "Assumed constants\n" + assumptions_table(),
     ]

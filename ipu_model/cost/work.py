@@ -13,6 +13,8 @@ from ipu_model.program.ops import Op, Tensor
 
 from . import assumptions as assumed
 from .hardware import Ipu
+from .plan import plan
+from .settings import Settings
 
 
 @dataclass(frozen=True)
@@ -96,46 +98,18 @@ def _elementwise_backward(op: Op, ipu: Ipu) -> Work:
     return data + sums
 
 
-def convolution_method(op: Op) -> str:
-    """The method that PopLibs' planner takes: the matrix unit, or SLIC where a group has one input channel."""
-    is_depthwise = op.groups > 1 and op.parameters[0].shape[1] == 1
-    return "SLIC" if is_depthwise else "AMP"
-
-
-def _matrix_cycles(op: Op, ipu: Ipu, partials: str) -> float:
-    """Multiply-accumulates at the method's rate, kernel rows or channels padded to what it takes."""
-    macs = op.macs / ipu.tiles
-    dtype = op.output.dtype
-    if op.kind == "conv" and convolution_method(op) == "SLIC":
-        width = op.kernel[-1]
-        return macs * (-(-width // 4) * 4 / width) / ipu.slic_macs_per_cycle  # rows of 4 kernel positions
-    if dtype != "float16":
-        return macs / ipu.amp_macs_per_cycle_float
-    rate = ipu.amp_macs_per_cycle_half if partials == "half" else ipu.amp_macs_per_cycle_float_partials
-    return macs * _channel_padding(op) / rate
-
-
-def _channel_padding(op: Op) -> float:
-    """The matrix unit takes 16 input channels at a time; what a group lacks is filled with kernel rows, else with zeros."""
-    if op.kind != "conv":
-        return 1.0
-    channels, rows = op.parameters[0].shape[1], op.kernel[0]
-    if channels >= 16:
-        return -(-channels // 16) * 16 / channels
-    return 16 / (channels * min(rows, -(-16 // channels)))
-
-
 def _moved(tensor: Tensor, ipu: Ipu) -> Work:
     """A tensor into another layout: copied at 2 bytes a cycle with a quarter of overhead, and exchanged (PL ConvModel)."""
     data = assumed.ASSUMED_DATA_FACTOR * tensor.bytes / ipu.tiles
     return Work(rearrangement=data * 1.25 / 2, exchange=data / ipu.exchange_bytes_per_cycle)
 
 
-def _matrix(op: Op, ipu: Ipu, partials: str) -> Work:
+def _matrix(op: Op, settings: Settings, ipu: Ipu) -> Work:
     moved = _moved(op.output, ipu)
     for tensor in op.inputs[:1]:
         moved = moved + _moved(tensor, ipu)
-    return Work(matrix=_matrix_cycles(op, ipu, partials)) + moved + steps(assumed.ASSUMED_CONVOLUTION_STEPS)
+    chosen = plan(op, settings, ipu)
+    return Work(matrix=chosen.cycles) + moved + steps(chosen.steps)
 
 
 # Passes over the data of a norm, forward and backward (PL Norms, PopNN): two reductions, centring, scaling and the affine map; then
@@ -195,15 +169,15 @@ _FORMULAS: Dict[str, Tuple[_Formula, _Formula]] = {
 }
 
 
-def forward_work(op: Op, ipu: Ipu, partials: str = "half") -> Work:
-    """Cycles of an operation; `partials` is the type of partial sums, "half" or "float"."""
-    return _matrix(op, ipu, partials) if op.kind in ("conv", "matmul") else _FORMULAS[op.kind][0](op, ipu)
+def forward_work(op: Op, settings: Settings, ipu: Ipu) -> Work:
+    """Cycles of an operation."""
+    return _matrix(op, settings, ipu) if op.kind in ("conv", "matmul") else _FORMULAS[op.kind][0](op, ipu)
 
 
-def backward_work(op: Op, ipu: Ipu, partials: str = "half") -> Work:
+def backward_work(op: Op, settings: Settings, ipu: Ipu) -> Work:
     """Cycles of an operation's backward pass, derived from its forward record: none where no gradient flows."""
     if op.kind in ("conv", "matmul"):
-        return _matrix(op, ipu, partials) * (min(op.input_gradients, 1) + min(op.parameter_gradients, 1))
+        return _matrix(op, settings, ipu) * (min(op.input_gradients, 1) + min(op.parameter_gradients, 1))
     if not (op.input_gradients or op.parameter_gradients):
         return Work()
     return _FORMULAS[op.kind][1](op, ipu)

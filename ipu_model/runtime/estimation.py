@@ -49,7 +49,7 @@ def settings_of(executor: Any) -> Settings:
         gradient_accumulation=training.gradient_accumulation,
         replication_factor=options.replication_factor,
         device_iterations=options.device_iterations,
-        schedule="pipelined" if options._execution_strategy.has_pipeline else "sequential",
+        schedule="grouped" if options._execution_strategy.has_pipeline else "sequential",
         is_recomputed=bool(popart.get("autoRecomputation")),
         partials=popart.get("partialsTypeMatMuls", "float"),
         available_memory_proportion=min(proportions.values()) if proportions else Settings.available_memory_proportion,

@@ -35,7 +35,7 @@ def run(monkeypatch, capsys, *arguments):
 def test_a_table_for_a_preset(monkeypatch, capsys, tmp_path):
     code, text, _ = run(monkeypatch, capsys, "--config", "tiny", "--report", tmp_path / "report.html")
     assert code == 0
-    order = [text.index(word) for word in ("images/s", "Insights", "Cycles of one", "Memory at the worst", "Costliest layers", "ASSUMED_")]
+    order = [text.index(word) for word in ("images/s", "Insights", "Memory at the worst", "Cycles of one", "Costliest layers", "ASSUMED_")]
     assert order == sorted(order)
     assert (tmp_path / "report.html").read_text().startswith("<!doctype html>")
 

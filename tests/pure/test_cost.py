@@ -14,11 +14,12 @@ from ipu_model.cost.hardware import BOW, GC200, MACHINES
 from ipu_model.cost.insights import insights
 from ipu_model.cost.memory import stored_bytes
 from ipu_model.cost.page import comparison_page, report_page
+from ipu_model.cost.plan import plan
 from ipu_model.cost.schedule import spans, timeline
 from ipu_model.cost.settings import Settings
 from ipu_model.cost.splits import best_cuts, largest_micro_batch, with_micro_batch, with_splits, with_units
 from ipu_model.cost.tables import table, text_report
-from ipu_model.cost.work import Work, backward_work, convolution_method, forward_work
+from ipu_model.cost.work import Work, backward_work, forward_work
 from ipu_model.program.ops import Op, Program, Tensor, Variable
 
 POD16 = MACHINES["pod16"]
@@ -67,30 +68,44 @@ def test_multiply_accumulates_of_convolutions():
     assert linear.macs == 4 * 10 * 7 and linear.flops == 2 * linear.macs
 
 
-def test_methods_of_convolutions():
-    assert convolution_method(convolution(groups=16)) == "SLIC"
-    assert convolution_method(convolution(64, 64, groups=4)) == "AMP"
+HALF = Settings(partials="half")
+
+
+def test_the_cheapest_method_is_planned():
+    """Depthwise: 8 products a cycle in SLIC beat 64 / 256 useful ones of a matrix unit filled with zeros, and 4 of the vector unit."""
+    assert plan(convolution(groups=16), HALF, GC200).method == "SLIC"
+    assert plan(convolution(64, 64, groups=4), HALF, GC200).method == "AMP"
+
+
+def test_little_memory_cuts_an_operation_into_parts():
+    op = convolution(256, 256, batch=64)
+    wide, narrow = (plan(op, Settings(partials="half", available_memory_proportion=share), GC200) for share in (0.6, 0.02))
+    assert wide.parts == 1 and narrow.parts > 1
+    assert narrow.temporary_bytes <= 0.02 * GC200.sram_bytes_per_tile * GC200.tiles
+    assert (
+        forward_work(op, Settings(partials="half", available_memory_proportion=0.02), GC200).cycles > forward_work(op, HALF, GC200).cycles
+    )
 
 
 def test_a_group_of_16_fills_the_matrix_unit():
     """64 multiply-accumulates a cycle and tile in half with half partials; 32 with float partials; 8 in SLIC, a 3-wide row padded to 4."""
     op = convolution(64, 64, groups=4)
-    assert forward_work(op, GC200).matrix == pytest.approx(op.macs / 1472 / 64)
-    assert forward_work(op, GC200, "float").matrix == pytest.approx(op.macs / 1472 / 32)
+    assert forward_work(op, HALF, GC200).matrix == pytest.approx(op.macs / 1472 / 64)
+    assert forward_work(op, Settings(partials="float"), GC200).matrix == pytest.approx(op.macs / 1472 / 32)
     depthwise = convolution(groups=16)
-    assert forward_work(depthwise, GC200).matrix == pytest.approx(depthwise.macs / 1472 / 8 * 4 / 3)
+    assert forward_work(depthwise, HALF, GC200).matrix == pytest.approx(depthwise.macs / 1472 / 8 * 4 / 3)
     image = convolution(3, 16)  # 3 channels x 3 rows fill 9 of 16
-    assert forward_work(image, GC200).matrix == pytest.approx(image.macs / 1472 / 64 * 16 / 9)
+    assert forward_work(image, HALF, GC200).matrix == pytest.approx(image.macs / 1472 / 64 * 16 / 9)
 
 
 def test_backward_passes_follow_from_where_gradients_flow():
     op = convolution()
-    once = forward_work(op, GC200)
-    assert backward_work(op, GC200).cycles == pytest.approx(2 * once.cycles)
+    once = forward_work(op, HALF, GC200)
+    assert backward_work(op, HALF, GC200).cycles == pytest.approx(2 * once.cycles)
     first = dataclasses.replace(op, input_gradients=0)
-    assert backward_work(first, GC200).cycles == pytest.approx(once.cycles)
+    assert backward_work(first, HALF, GC200).cycles == pytest.approx(once.cycles)
     constant = dataclasses.replace(op, input_gradients=0, parameter_gradients=0)
-    assert backward_work(constant, GC200).cycles == 0
+    assert backward_work(constant, HALF, GC200).cycles == 0
 
 
 def test_elementwise_costs_are_the_inner_loops():
@@ -98,8 +113,8 @@ def test_elementwise_costs_are_the_inner_loops():
     tensor = Tensor((1472, 400), "float16")
     op = Op("elementwise", "silu", "", 0, (tensor,), (), tensor, input_gradients=1)
     factor, step = assumptions.ASSUMED_DATA_FACTOR, assumptions.ASSUMED_STEP_CYCLES
-    assert forward_work(op, GC200).cycles == pytest.approx(factor * 400 * 5 / 4 + step)
-    assert backward_work(op, GC200).cycles == pytest.approx(factor * 400 * 9 / 4 + step)
+    assert forward_work(op, HALF, GC200).cycles == pytest.approx(factor * 400 * 5 / 4 + step)
+    assert backward_work(op, HALF, GC200).cycles == pytest.approx(factor * 400 * 9 / 4 + step)
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=8, max_size=8), st.floats(0, 10))
@@ -115,13 +130,13 @@ CYCLES = st.lists(st.floats(1, 100), min_size=1, max_size=6)
 
 
 def test_one_stage_has_no_bubble():
-    assert timeline([10], [20], 5, "pipelined").total == 150
-    assert timeline([10], [20], 5, "pipelined").bubble_fraction == 0
+    assert timeline([10], [20], 5, "grouped").total == 150
+    assert timeline([10], [20], 5, "grouped").bubble_fraction == 0
 
 
 def test_filling_runs_forward_and_draining_runs_backward():
     """4 equal stages, 8 micro batches: 8 whole cycles, 3 forward passes to fill, 3 backward passes to drain."""
-    times = timeline([1] * 4, [2] * 4, 8, "pipelined")
+    times = timeline([1] * 4, [2] * 4, 8, "grouped")
     assert (times.steady, times.ramp) == (24, 9)
     assert times.bubble_fraction == pytest.approx(9 / 33)
 
@@ -132,7 +147,7 @@ def test_orders_of_schedules(forward, micro_batches):
     """No schedule beats the slowest stage's own work, and none is slower than one stage after another."""
     backward = [2 * cycles for cycles in forward]
     sequential = timeline(forward, backward, micro_batches, "sequential").total
-    pipelined = timeline(forward, backward, micro_batches, "pipelined").total
+    pipelined = timeline(forward, backward, micro_batches, "grouped").total
     assert pipelined >= micro_batches * max(f + b for f, b in zip(forward, backward)) * (1 - 1e-9)
     assert sequential >= micro_batches * max(f + b for f, b in zip(forward, backward)) * (1 - 1e-9)
 
@@ -184,6 +199,14 @@ def test_recomputation_trades_cycles_for_memory():
     recomputed = estimate_program(chain(24), Settings(is_recomputed=True), POD16).stages[0]
     assert recomputed.memory.activations < plain.memory.activations
     assert recomputed.cycles == pytest.approx(plain.cycles + plain.forward.cycles)
+
+
+def test_liveness_ends_at_the_worst_point_and_comes_back():
+    for settings_ in (Settings(8), Settings(8, is_recomputed=True)):
+        stage = estimate_program(chain(12), settings_, POD16).stages[0]
+        always = stage.memory.total - stage.memory.activations - stage.memory.temporaries
+        assert stage.liveness[-1] == pytest.approx(always)
+        assert max(stage.liveness) == pytest.approx(always + stage.memory.activations)
 
 
 def test_earlier_stages_hold_more_micro_batches():

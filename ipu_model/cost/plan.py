@@ -1,0 +1,85 @@
+"""How a convolution or matrix product runs: the method, and into how many parts it is cut so that its temporaries fit.
+
+A small planner in the manner of PopLibs': of the methods that can compute an operation, each cut one part after another until its
+temporaries keep within the available memory proportion, the one that takes the fewest cycles.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import List, Tuple
+
+from ipu_model.program.ops import Op
+
+from . import assumptions as assumed
+from .hardware import Ipu
+from .settings import Settings
+
+_MATRIX_UNIT_CHANNELS = 16  # input channels that the unit multiplies at a time (PL: chain of 4 x load of 4)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A way to run an operation.
+
+    Attributes:
+        method: "AMP" (matrix unit), "SLIC" (short kernels, one channel for each group), or "VMAC" (vector unit, depthwise).
+        cycles: of the multiply-accumulates on one tile.
+        parts: one after another, each with its own compute sets.
+        temporary_bytes: over all tiles, of one part.
+    """
+
+    method: str
+    cycles: float
+    parts: int
+    temporary_bytes: float
+
+    @property
+    def steps(self) -> int:
+        """Compute sets."""
+        return assumed.ASSUMED_CONVOLUTION_STEPS * self.parts
+
+
+def plan(op: Op, settings: Settings, ipu: Ipu) -> Plan:
+    """The cheapest way to run a convolution or matrix product."""
+    candidates = [_cut(op, method, cycles, settings, ipu) for method, cycles in _methods(op, settings, ipu)]
+    return min(candidates, key=lambda candidate: candidate.cycles + candidate.steps * assumed.ASSUMED_STEP_CYCLES)
+
+
+def _methods(op: Op, settings: Settings, ipu: Ipu) -> List[Tuple[str, float]]:
+    """Methods that can compute an operation, with their cycles on one tile."""
+    macs = op.macs / ipu.tiles
+    if op.output.dtype != "float16":
+        return [("AMP", macs / ipu.amp_macs_per_cycle_float)]
+    is_half = settings.partials == "half"
+    rate = ipu.amp_macs_per_cycle_half if is_half else ipu.amp_macs_per_cycle_float_partials
+    methods = [("AMP", macs * _channel_padding(op) / rate)]
+    if op.kind == "conv" and op.groups > 1 and op.parameters[0].shape[1] == 1:
+        width = op.kernel[-1]
+        methods.append(("SLIC", macs * (-(-width // 4) * 4 / width) / ipu.slic_macs_per_cycle))  # rows of 4 kernel positions
+        methods.append(("VMAC", macs / ipu.vector_macs_per_cycle))
+    return methods
+
+
+def _channel_padding(op: Op) -> float:
+    """What the matrix unit computes for each useful product: groups have 16 input and output channels, or are filled up to that.
+
+    Missing input channels are filled with kernel rows first, in a convolution of one group.
+    """
+    if op.kind != "conv":
+        return 1.0
+    channels, outputs = op.parameters[0].shape[1], op.parameters[0].shape[0] // op.groups
+    unit = _MATRIX_UNIT_CHANNELS
+    output_padding = -(-outputs // unit) * unit / outputs if op.groups > 1 else 1.0
+    if channels >= unit:
+        return -(-channels // unit) * unit / channels * output_padding
+    rows = 1 if op.groups > 1 else min(op.kernel[0], -(-unit // channels))
+    return unit / (channels * rows) * output_padding
+
+
+def _cut(op: Op, method: str, cycles: float, settings: Settings, ipu: Ipu) -> Plan:
+    copies = assumed.ASSUMED_SLIC_COPIES if method == "SLIC" else assumed.ASSUMED_REARRANGEMENT_COPIES
+    whole = copies * (sum(tensor.bytes for tensor in op.inputs[:1]) + op.output.bytes)
+    limit = settings.available_memory_proportion * ipu.sram_bytes_per_tile * ipu.tiles
+    parts = max(1, -(-int(whole) // max(int(limit), 1)))
+    return Plan(method, cycles, parts, whole / parts)
