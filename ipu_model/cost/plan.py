@@ -1,12 +1,13 @@
 """How a convolution or matrix product runs: the method, and into how many parts it is cut so that its temporaries fit.
 
-A small planner in the manner of PopLibs': of the methods that can compute an operation, each cut one part after another until its
-temporaries keep within the available memory proportion, the one that takes the fewest cycles.
+A small planner in the manner of PopLibs': of the methods that can compute an operation, each with its outputs split over the tiles as well
+as can be, and cut into parts until its temporaries keep within the available memory proportion, the one that takes the fewest cycles.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import List, Tuple
 
 from ipu_model.program.ops import Op
@@ -15,7 +16,8 @@ from . import assumptions as assumed
 from .hardware import Ipu
 from .settings import Settings
 
-_MATRIX_UNIT_CHANNELS = 16  # input channels that the unit multiplies at a time (PL: chain of 4 x load of 4)
+_MATRIX_UNIT_CHANNELS = 16  # input and output channels that the unit takes at a time (PL: chain of 4 x load of 4; 16 units)
+_VECTOR_CHANNELS = 4  # channels that SLIC and the vector unit take at a time
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ def plan(op: Op, settings: Settings, ipu: Ipu) -> Plan:
 
 def _methods(op: Op, settings: Settings, ipu: Ipu) -> List[Tuple[str, float]]:
     """Methods that can compute an operation, with their cycles on one tile."""
-    macs = op.macs / ipu.tiles
+    macs = _macs_per_tile(op, _MATRIX_UNIT_CHANNELS, ipu.tiles)
     if op.output.dtype != "float16":
         return [("AMP", macs / ipu.amp_macs_per_cycle_float)]
     is_half = settings.partials == "half"
@@ -56,9 +58,28 @@ def _methods(op: Op, settings: Settings, ipu: Ipu) -> List[Tuple[str, float]]:
     methods = [("AMP", macs * _channel_padding(op) / rate)]
     if op.kind == "conv" and op.groups > 1 and op.parameters[0].shape[1] == 1:
         width = op.kernel[-1]
+        macs = _macs_per_tile(op, _VECTOR_CHANNELS, ipu.tiles)
         methods.append(("SLIC", macs * (-(-width // 4) * 4 / width) / ipu.slic_macs_per_cycle))  # rows of 4 kernel positions
         methods.append(("VMAC", macs / ipu.vector_macs_per_cycle))
     return methods
+
+
+def _macs_per_tile(op: Op, block: int, tiles: int) -> float:
+    """Multiply-accumulates of the busiest tile: outputs are split by position, and by blocks of channels."""
+    channels = op.output.shape[-1] if op.kind == "matmul" else op.output.shape[1]
+    positions = op.output.elements // channels
+    blocks = -(-channels // block)
+    share = busiest_share(positions, blocks, tiles)
+    return share * op.macs / (positions * blocks)
+
+
+@lru_cache(maxsize=4096)
+def busiest_share(positions: int, blocks: int, tiles: int) -> int:
+    """Pairs of a position and a channel block on the busiest tile, when the split of both over the tiles is the best."""
+    best = positions * blocks
+    for split in range(1, min(blocks, tiles) + 1):
+        best = min(best, -(-blocks // split) * -(-positions // (tiles // split)))
+    return best
 
 
 def _channel_padding(op: Op) -> float:

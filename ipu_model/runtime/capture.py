@@ -203,7 +203,7 @@ def _lower(graph: fx.GraphModule, step: _Step, num_leaves: int, device: torch.de
     without_marks(graph.graph)
     _copy_aliased_outputs(graph)
     if device.type == "cpu":
-        emulate_half_in_float32(graph, is_stochastic)
+        emulate_half_in_float32(graph, written_in_place(graph.graph), is_stochastic)
     written = _written_arguments(graph)
     outline_regions(graph)
     num_parameters, num_state = len(step.names), len(step.names) + len(step.buffer_names)
@@ -224,7 +224,9 @@ def _trace(step: _Step, example: Tuple[Any, ...]) -> fx.GraphModule:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=UserWarning, module=r"torch\.")
-            return make_fx(step, tracing_mode="fake", _allow_non_fake_inputs=True)(*example)
+            # oneDNN's recurrent layers have no backward pass on fake tensors; how others compute is chosen when the graph runs.
+            with torch.backends.mkldnn.flags(enabled=False):
+                return make_fx(step, tracing_mode="fake", _allow_non_fake_inputs=True)(*example)
     except Found:
         raise
     except Exception as error:

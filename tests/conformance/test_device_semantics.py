@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from shared_models import options
@@ -172,3 +174,43 @@ def test_batch_norm_in_half_may_keep_float_statistics():
     model = Normed()
     poptorch.trainingModel(model)(torch.randn(4, 1, 3, 3).half())
     assert model.norm.running_mean.dtype == torch.float32 and model.norm.running_mean.abs().sum() > 0
+
+
+def test_half_buffers_are_updated():
+    class Normed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm = nn.BatchNorm1d(2, momentum=1.0)
+            self.register_buffer("total", torch.zeros(1))
+
+        def forward(self, x):
+            self.total.add_(1)
+            return poptorch.identity_loss(self.norm(x).float().square().mean(), reduction="none")
+
+    model = Normed().half()
+    executor = poptorch.trainingModel(model, options(1, 3))
+    executor(torch.tensor([[0.0, 2.0], [4.0, 4.0]] * 3).half())
+    assert model.norm.running_mean.tolist() == [2, 3] and model.total.item() == 3
+    assert model.norm.running_var.dtype == torch.float16
+
+
+@pytest.mark.parametrize("layer", [nn.LSTM, nn.GRU, nn.RNN])
+def test_recurrent_layers_train(layer):
+    class Recurrent(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = layer(3, 4, batch_first=True)
+
+        def forward(self, x):
+            return poptorch.identity_loss(self.layer(x)[0].square().mean(), reduction="none")
+
+    torch.manual_seed(0)
+    model, x = Recurrent(), torch.randn(2, 5, 3)
+    reference = copy.deepcopy(model)
+    executor = poptorch.trainingModel(model, optimizer=torch.optim.SGD(model.parameters(), lr=0.5))
+    loss = executor(x)
+    expected = reference(x)
+    expected.backward()
+    torch.testing.assert_close(loss, expected.detach())
+    weight = reference.layer.weight_hh_l0
+    torch.testing.assert_close(model.layer.weight_hh_l0.detach(), (weight - 0.5 * weight.grad).detach())

@@ -14,7 +14,7 @@ from ipu_model.cost.hardware import BOW, GC200, MACHINES
 from ipu_model.cost.insights import insights
 from ipu_model.cost.memory import stored_bytes
 from ipu_model.cost.page import comparison_page, report_page
-from ipu_model.cost.plan import plan
+from ipu_model.cost.plan import busiest_share, plan
 from ipu_model.cost.schedule import spans, timeline
 from ipu_model.cost.settings import Settings
 from ipu_model.cost.splits import best_cuts, largest_micro_batch, with_micro_batch, with_splits, with_units
@@ -88,14 +88,25 @@ def test_little_memory_cuts_an_operation_into_parts():
 
 
 def test_a_group_of_16_fills_the_matrix_unit():
-    """64 multiply-accumulates a cycle and tile in half with half partials; 32 with float partials; 8 in SLIC, a 3-wide row padded to 4."""
+    """64 multiply-accumulates a cycle and tile in half with half partials; 32 with float partials; 8 in SLIC, a 3-wide row padded to 4.
+
+    8 x 32 x 32 positions x 4 blocks of channels: 23 pairs on the busiest of 1,472 tiles.
+    """
+    assert busiest_share(8192, 4, 1472) == 23
     op = convolution(64, 64, groups=4)
-    assert forward_work(op, HALF, GC200).matrix == pytest.approx(op.macs / 1472 / 64)
-    assert forward_work(op, Settings(partials="float"), GC200).matrix == pytest.approx(op.macs / 1472 / 32)
+    busiest = 23 / (8192 * 4) * op.macs
+    assert forward_work(op, HALF, GC200).matrix == pytest.approx(busiest / 64)
+    assert forward_work(op, Settings(partials="float"), GC200).matrix == pytest.approx(busiest / 32)
     depthwise = convolution(groups=16)
-    assert forward_work(depthwise, HALF, GC200).matrix == pytest.approx(depthwise.macs / 1472 / 8 * 4 / 3)
-    image = convolution(3, 16)  # 3 channels x 3 rows fill 9 of 16
-    assert forward_work(image, HALF, GC200).matrix == pytest.approx(image.macs / 1472 / 64 * 16 / 9)
+    assert forward_work(depthwise, HALF, GC200).matrix == pytest.approx(23 / (8192 * 4) * depthwise.macs / 8 * 4 / 3)
+    image = convolution(3, 16)  # 3 channels x 3 rows fill 9 of 16; 8192 positions x 1 block: 6 on the busiest tile
+    assert forward_work(image, HALF, GC200).matrix == pytest.approx(6 / 8192 * image.macs / 64 * 16 / 9)
+
+
+@given(st.integers(1, 5000), st.integers(1, 200))
+def test_the_busiest_tile_has_at_least_its_share(positions, blocks):
+    share = busiest_share(positions, blocks, 1472)
+    assert share >= positions * blocks / 1472 and share <= -(-positions // 1472) * blocks
 
 
 def test_backward_passes_follow_from_where_gradients_flow():
