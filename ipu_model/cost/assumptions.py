@@ -23,8 +23,8 @@ ASSUMED_CODE_BYTES = 40_000
 ASSUMED_CODE_BYTES_PER_STEP = 24
 # Copies of an operation's largest tensors that live while it runs: rearranged inputs and outputs, exchange buffers.
 ASSUMED_REARRANGEMENT_COPIES = 1.0
-# The same for the short-kernel method of depthwise convolutions, which pads rows and keeps partial sums beside.
-ASSUMED_SLIC_COPIES = 2.2
+# The same for depthwise convolutions, whose rows are padded and whose partial sums lie beside.
+ASSUMED_DEPTHWISE_COPIES = 2.2
 
 
 def listed() -> Dict[str, Tuple[float, bool]]:

@@ -56,12 +56,16 @@ def _methods(op: Op, settings: Settings, ipu: Ipu) -> List[Tuple[str, float]]:
     is_half = settings.partials == "half"
     rate = ipu.amp_macs_per_cycle_half if is_half else ipu.amp_macs_per_cycle_float_partials
     methods = [("AMP", macs * _channel_padding(op) / rate)]
-    if op.kind == "conv" and op.groups > 1 and op.parameters[0].shape[1] == 1:
+    if _is_depthwise(op):
         width = op.kernel[-1]
         macs = _macs_per_tile(op, _VECTOR_CHANNELS, ipu.tiles)
         methods.append(("SLIC", macs * (-(-width // 4) * 4 / width) / ipu.slic_macs_per_cycle))  # rows of 4 kernel positions
         methods.append(("VMAC", macs / ipu.vector_macs_per_cycle))
     return methods
+
+
+def _is_depthwise(op: Op) -> bool:
+    return op.kind == "conv" and op.groups > 1 and op.parameters[0].shape[1] == 1
 
 
 def _macs_per_tile(op: Op, block: int, tiles: int) -> float:
@@ -99,8 +103,10 @@ def _channel_padding(op: Op) -> float:
 
 
 def _cut(op: Op, method: str, cycles: float, settings: Settings, ipu: Ipu) -> Plan:
-    copies = assumed.ASSUMED_SLIC_COPIES if method == "SLIC" else assumed.ASSUMED_REARRANGEMENT_COPIES
+    """Parts one after another, by input or output channels (PL: the only serial splits); those of a depthwise convolution cannot be."""
+    copies = assumed.ASSUMED_DEPTHWISE_COPIES if _is_depthwise(op) else assumed.ASSUMED_REARRANGEMENT_COPIES
     whole = copies * (sum(tensor.bytes for tensor in op.inputs[:1]) + op.output.bytes)
     limit = settings.available_memory_proportion * ipu.sram_bytes_per_tile * ipu.tiles
-    parts = max(1, -(-int(whole) // max(int(limit), 1)))
+    channels = 1 if _is_depthwise(op) else max(op.parameters[0].shape[:2]) if op.kind == "conv" else op.output.shape[-1]
+    parts = min(max(1, -(-int(whole) // max(int(limit), 1))), channels)
     return Plan(method, cycles, parts, whole / parts)
