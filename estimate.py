@@ -32,8 +32,7 @@ def main() -> int:
             return sweep(arguments)
         name, program, estimate = estimate_config(arguments.config, arguments, arguments.machine)
         print(json.dumps(estimate.as_json(), indent=2) if arguments.is_json else text_report(name, program, estimate))
-        if arguments.report:
-            Path(arguments.report).write_text(report_page(name, program, estimate), encoding="utf-8")
+        write_page(arguments.report, report_page(name, program, estimate))
         return 0 if estimate.fits else 1
     return 1
 
@@ -48,9 +47,18 @@ def sweep(arguments: EstimateArguments) -> int:
         print(json.dumps([{"preset": name, **estimate.as_json()} for name, _, estimate in cases], indent=2))
     else:
         print(comparison(names, estimates))
-    if arguments.report:
-        Path(arguments.report).write_text(comparison_page(names, estimates), encoding="utf-8")
+    write_page(arguments.report, comparison_page(names, estimates))
     return 0
+
+
+def write_page(path: str, page: str) -> None:
+    """Write a report where one is asked for; ValueError where it cannot be written."""
+    if not path:
+        return
+    try:
+        Path(path).write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise ValueError(f"--report {path} cannot be written: {error.strerror}") from error
 
 
 def estimate_config(config: Config, arguments: EstimateArguments, machine: str) -> Case:

@@ -176,6 +176,11 @@ class IpuConfig(Section):
     replicated_tensor_sharding: bool = Field(False, description="spread optimizer state over replicas")
     convolution_dithering: bool = Field(False, description="spread small convolutions over different tiles")
 
+    @property
+    def stages(self) -> int:
+        """Pipeline stages, one on each IPU of a replica."""
+        return self.automatic_stages if self.pipeline_splits == AUTOMATIC_SPLITS else len(self.pipeline_splits) + 1
+
 
 class RunConfig(Section):
     """What a run keeps and says."""
@@ -249,8 +254,7 @@ class Config(Section):
     @property
     def ipus(self) -> int:
         """IPUs of all replicas."""
-        stages = self.ipu.automatic_stages if self.ipu.pipeline_splits == AUTOMATIC_SPLITS else len(self.ipu.pipeline_splits) + 1
-        return stages * self.batch.replicas
+        return self.ipu.stages * self.batch.replicas
 
     def with_splits(self, splits: Sequence[str]) -> Config:
         """This config with other pipeline splits."""

@@ -39,7 +39,7 @@ def validation_options(
 ) -> poptorch.Options:
     """Options of the validation model; a pipeline needs as many device iterations as it has stages."""
     options = _shared_options(ipu, precision, seed, batch.replicas, is_synthetic)
-    options.deviceIterations(max(batch.device_iterations, len(ipu.pipeline_splits) + 1))
+    options.deviceIterations(max(batch.device_iterations, ipu.stages))
     options.outputMode(poptorch.OutputMode.All)
     return options
 
@@ -60,7 +60,7 @@ def _shared_options(ipu: IpuConfig, precision: PrecisionConfig, seed: int, repli
 
 
 def _memory_proportions(ipu: IpuConfig) -> Dict[str, float]:
-    num_ipus = len(ipu.pipeline_splits) + 1
+    num_ipus = ipu.stages
     shares = ipu.available_memory_proportion
     if len(shares) not in (1, num_ipus):
         raise ValueError(f"available_memory_proportion takes 1 or {num_ipus} values (one for each IPU of a replica), got {len(shares)}")

@@ -74,6 +74,13 @@ def test_splits_are_found(monkeypatch, capsys):
     assert max(balance) < 2 * min(balance)
 
 
+def test_options_count_the_stages_that_auto_makes():
+    proportions = (0.2, 0.3, 0.4)
+    config = load_preset("tiny", {"pipeline_splits": ("auto",), "automatic_stages": 3, "available_memory_proportion": proportions})
+    _, settings, _ = entry.trace_config(config, is_inference=False)
+    assert settings.available_memory_proportion == 0.2
+
+
 def test_a_sweep_compares(monkeypatch, capsys, tmp_path):
     page = tmp_path / "sweep.html"
     arguments = ("--config", "tiny", "--sweep", "digits", "--sweep-machines", "pod16", "bow-pod16", "--report", page)
@@ -89,6 +96,7 @@ def test_a_sweep_compares(monkeypatch, capsys, tmp_path):
         (("--config", "tinny"), "did you mean"),
         (("--pipeline-splits", "blocks.99"), "no module 'blocks.99'"),
         (("--jsom",), "unknown argument --jsom"),
+        (("--report", "/nowhere/report.html"), "cannot be written"),
     ],
 )
 def test_mistakes_are_one_line(monkeypatch, capsys, arguments, message):
