@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, List, Sequence, Tuple
 
-import ipu_model  # noqa: F401  finds the IPU Model's poptorch where there is no Poplar SDK
+import ipu_model  # first: finds the IPU Model's poptorch where there is no Poplar SDK
 from config import AUTOMATIC_SPLITS, Config
 from config.command_line import EstimateArguments, parse_estimate_arguments
 from ipu_model.cost.estimate import Estimate, estimate_program
@@ -103,7 +103,6 @@ def trace_config(config: Config, is_inference: bool) -> Tuple[Any, Settings, Lis
 
     import poptorch
     from datasets.factory import training_size
-    from ipu_model.runtime.estimation import program_of, settings_of
     from ipu_options.options import training_options, validation_options
     from ipu_options.pipeline import place_on_ipus, split_candidates
     from models.norm import norm_parameter_names
@@ -136,7 +135,7 @@ def trace_config(config: Config, is_inference: bool) -> Tuple[Any, Settings, Lis
     level = poptorch.logger.level
     poptorch.setLogLevel("ERR")  # not of torch.zeros inside forward and the like: nothing runs here
     try:
-        return program_of(executor, *inputs), settings_of(executor), split_candidates(classifier.network)
+        return (*ipu_model.trace(executor, *inputs), split_candidates(classifier.network))
     finally:
         poptorch.logger.setLevel(level)
 

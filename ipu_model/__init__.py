@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Tuple
 
 _SDK = str(Path(__file__).parent / "sdk")
 if _SDK not in sys.path:
@@ -20,6 +20,13 @@ def estimate(executor: Any, *args: Any, machine: str = "pod16", **kwargs: Any) -
     from .runtime.estimation import estimate as estimate_executor  # torch is imported only where it is needed
 
     return estimate_executor(executor, *args, machine=machine, **kwargs)
+
+
+def trace(executor: Any, *args: Any, **kwargs: Any) -> Tuple[Any, Any]:
+    """A wrapped model as the cost model sees it: records of its operations, and its settings (`ipu_model.program`, `ipu_model.cost`)."""
+    from .runtime.estimation import program_of, settings_of
+
+    return program_of(executor, *args, **kwargs), settings_of(executor)
 
 
 def register_custom_op(name: str, domain: str, implementation: Callable[..., Any]) -> None:

@@ -110,6 +110,11 @@ def test_path_and_print_are_left_alone(path):
     assert "sys.path" not in text or name in ("ipu_model/__init__.py", "ipu_model/__main__.py")
 
 
+def test_estimate_knows_the_cost_model_and_nothing_below():
+    names = [name for name in imports(ROOT / "estimate.py") if name.startswith("ipu_model")]
+    assert all(name == "ipu_model" or name.startswith("ipu_model.cost") for name in names)
+
+
 def test_only_the_entry_points_name_the_ipu_model():
     named = [str(path.relative_to(ROOT)) for room in ROOMS for path in (ROOT / room).rglob("*.py") if "ipu_model" in set(imports(path))]
     assert not named
