@@ -57,16 +57,15 @@ def best_cuts(program: Program, num_stages: int, settings: Settings, machine: Ma
     @lru_cache(maxsize=None)
     def segment(begin: int, end: int, stage: int) -> float:
         """Cycles of the units from `begin` to before `end` as a stage; infinite where they do not fit."""
-        part = replace(program, stage_of_block=tuple(stage if begin <= unit < end else stage - 1 if unit < begin else stage + 1
-                                                     for unit in range(units)))  # fmt: skip
+        stages = tuple(stage + (unit >= end) - (unit < begin) for unit in range(units))  # the others just before and behind
+        part = replace(program, stage_of_block=stages)
         transfer = boundary_bytes(part, stage) / ipu.link_bytes_per_second * ipu.clock_hz if stage else 0.0
-        part = replace(part, stage_of_block=tuple(min(max(s, 0), num_stages - 1) for s in part.stage_of_block))
         memory = stage_memory(part, stage, settings, ipu, sum(steps[begin:end]), num_stages)
         return sum(cycles[begin:end]) + transfer if memory.total <= ipu.sram_bytes_per_tile else float("inf")
 
     best: List[List[Tuple[float, Tuple[int, ...]]]] = [[(float("inf"), ()) for _ in range(units + 1)] for _ in range(num_stages)]
     for end in range(1, units + 1):
-        best[0][end] = (segment(0, end, 0) if end >= 1 else 0.0, ())
+        best[0][end] = (segment(0, end, 0), ())
     for stage in range(1, num_stages):
         for end in range(stage + 1, units + 1):
             for begin in range(end - 1, stage - 1, -1):
