@@ -10,7 +10,8 @@ import torch
 
 from .batching import Layout, OutputCollector
 from .capture import Captured
-from .collectives import Reduction, ReplicaGroups, accumulate, reduce_replicas
+from .collectives import Reduction, ReplicaGroups, accumulate, reduce_over_instances, reduce_replicas
+from .instances import Instances
 from .latency import Clock
 from .loss_scaling import LossScaler
 from .random import DeviceRandom
@@ -31,6 +32,8 @@ class DeviceState:
     optimizer: OptimizerState = field(default_factory=OptimizerState)
     groups: Dict[int, ReplicaGroups] = field(default_factory=dict)
     gradient_groups: Dict[int, ReplicaGroups] = field(default_factory=dict)  # the same by number of the gradient
+    first_replica: int = 0  # number of this instance's first replica among those of all instances
+    instances: Optional[Instances] = None  # those that train together, None for one
 
     def parameters_of(self, replica: int) -> List[torch.Tensor]:
         """The parameters as a replica sees them."""
@@ -77,7 +80,7 @@ class _Device:
         call, state = self.call, self.state
         inputs = call.micro_batch(call.layout.input_chunk(iteration, step, replica))
         if self.captured.graph.has_random_numbers:
-            state.random.start(replica, step)
+            state.random.start(state.first_replica + replica, step)
         call.clock.begin.append(perf_counter())
         result, gradients = self.captured.run(prepared, state.parameters_of(replica), state.buffers[replica], inputs, scale)
         if call.outputs.add(iteration, step, replica, result):
@@ -120,6 +123,10 @@ def run_training(
                 fresh = device.run(prepared[replica], iteration, step, replica, scaler.scale)
                 gradients = accumulate(gradients, fresh, step, reduction)
             totals.append(gradients)
-        reduced = reduce_replicas(totals, call.layout.gradient_accumulation, reduction, state.gradient_groups)
+        num_steps = call.layout.gradient_accumulation
+        if state.instances is None:
+            reduced = reduce_replicas(totals, num_steps, reduction, state.gradient_groups)
+        else:
+            reduced = reduce_over_instances(totals, num_steps, reduction, state.instances)
         update(scaler.unscale(reduced))
         state.random.advance()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Callable, Iterable, Union
+from typing import Any, Callable, Iterable, Optional, Union
 
-from ipu_model.runtime.errors import absent
+import torch
+
+from ipu_model.runtime.instances import Instances, join
 
 
 def _number(name: str, default: int) -> int:
@@ -13,13 +15,12 @@ def _number(name: str, default: int) -> int:
 
 
 def init() -> None:
-    """Join the other instances; nothing to do for one.
+    """Meet the other instances; nothing to do for one."""
+    _instances()
 
-    Raises:
-        NotImplementedError: there are several.
-    """
-    if getNumInstances() > 1:
-        raise absent("popdist over several instances", "one instance with several replicas")
+
+def _instances() -> Optional[Instances]:
+    return join(getInstanceIndex(), getNumInstances()) if getNumInstances() > 1 else None
 
 
 def isPopdistEnvSet() -> bool:
@@ -76,4 +77,35 @@ def getDeviceId(ipus_per_replica: int = 0) -> int:
 def execute_on_instances(instances: Union[int, Iterable[int]], function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Run a function on some instances while the others wait; its result there, None elsewhere."""
     wanted = {instances} if isinstance(instances, int) else set(instances)
-    return function(*args, **kwargs) if getInstanceIndex() in wanted else None
+    result = function(*args, **kwargs) if getInstanceIndex() in wanted else None
+    barrier()
+    return result
+
+
+def barrier() -> None:
+    """Wait until all instances are here."""
+    instances = _instances()
+    if instances is not None:
+        instances.barrier()
+
+
+def allGather(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensors of all instances, of one shape, joined along dimension 0 in the order of the instances."""
+    instances = _instances()
+    return tensor.detach().clone() if instances is None else instances.all_gather(tensor)
+
+
+def allReduce(tensor: torch.Tensor, op: str = "sum") -> torch.Tensor:
+    """Sum or mean of a tensor over all instances, added in their order; `op` is "sum" or "mean"."""
+    if op not in ("sum", "mean"):
+        raise ValueError(f"allReduce takes op='sum' or 'mean', got {op!r}")
+    instances = _instances()
+    return tensor.detach().clone() if instances is None else instances.all_reduce(tensor, op == "mean")
+
+
+def broadcast(tensor: torch.Tensor, root: int = 0) -> torch.Tensor:
+    """The tensor of instance `root`; the others give one of the same shape and type."""
+    if not 0 <= root < getNumInstances():
+        raise ValueError(f"broadcast takes a root from 0 to {getNumInstances() - 1}, got {root}")
+    instances = _instances()
+    return tensor.detach().clone() if instances is None else instances.broadcast(tensor, root)

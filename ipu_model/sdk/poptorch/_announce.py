@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from typing import Iterator, List
 
@@ -12,9 +13,9 @@ _said: List[str] = []
 
 
 def announce() -> None:
-    """Say once in a process that no IPU is used."""
+    """Say once in a run that no IPU is used."""
     line = "IPU Model: no IPU is used; PopTorch's API runs on plain PyTorch (real numerics, host speed)."
-    if not _said:
+    if not _said and os.environ.get("OMPI_COMM_WORLD_RANK", "0") == "0":
         _said.append(line)
         sys.stderr.write(line + "\n")
 

@@ -8,7 +8,7 @@ from typing import Any, Sequence
 import torch
 
 from ipu_model.runtime.capture import Captured
-from ipu_model.runtime.errors import Error, absent
+from ipu_model.runtime.errors import Error
 from ipu_model.runtime.recording import Recording
 
 from ._popart_keys import is_known_key
@@ -38,8 +38,6 @@ def check_options(options: Options) -> None:
     for key in popart:
         if not is_known_key(key):
             raise Error(f"Unknown PopART option {key!r} in Options._Popart.set.", type="poptorch_cpp_error")
-    if options.Distributed.numProcesses > 1:
-        raise absent("a model over several processes", "replicas in one process (Options.replicationFactor)")
 
 
 def check_captured(options: Options, model: torch.nn.Module, captured: Captured, record: Recording) -> None:

@@ -10,6 +10,7 @@ from ipu_model.runtime.capture import Captured, narrow_dtype
 from ipu_model.runtime.collectives import ReplicaGroups
 from ipu_model.runtime.errors import Error
 from ipu_model.runtime.executor import DeviceState
+from ipu_model.runtime.instances import join
 from ipu_model.runtime.loss_scaling import LossScaler
 from ipu_model.runtime.random import DeviceRandom
 from ipu_model.runtime.update import Rule
@@ -71,6 +72,10 @@ class DeviceWeights:
             groups={names.index(name): groups for name, groups in self._groups_by_name.items()},
             gradient_groups={i: self._groups_by_name[name] for i, name in enumerate(self._trainable_names) if name in self._groups_by_name},
         )
+        process, count = self._options.Distributed.processId, self._options.Distributed.numProcesses
+        self._state.first_replica = process * self._options.replication_factor
+        if self._training and count > 1:
+            self._state.instances = join(process, count)
         if self._rng_state is not None:
             self._state.random.state = self._rng_state
         self._is_attached = True

@@ -45,6 +45,8 @@ class ParameterProxy:
                 f"replicaGrouping: {self._name} has {self._parameter.shape[0]} slices along dimension 0, expected one for each of "
                 f"{replicas // size} groups."
             )
+        if self._executor.options.Distributed.numProcesses > 1:
+            raise absent("replicaGrouping over several instances", "one instance with all replicas")
         groups = ReplicaGroups(replicas // size, replicas, comm_group_type == CommGroupType.Orthogonal)
         self._executor._groups_by_name[self._name] = groups
         return self

@@ -1,0 +1,200 @@
+"""The processes that run one program together: their collectives, in one fixed order, and what is said when one is lost."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import socket
+import threading
+import time
+from typing import Any, Iterator, List, Optional, Tuple
+
+import torch
+from torch import distributed
+
+from .errors import Error
+
+DEFAULT_TIMEOUT_SECONDS = 300.0
+_NOTICE_SECONDS = 1.0  # an instance that waits longer says so in the store, so that those that hang can be named
+
+
+class LostInstanceError(Error):
+    """Another instance has ended, or does not come."""
+
+
+class Instances:
+    """All instances of a program; `index` is this one's number. Collectives are called by all of them, in the same order."""
+
+    def __init__(self, index: int, count: int, store: distributed.Store, timeout_seconds: float) -> None:
+        self.index, self.count = index, count
+        self._store, self._timeout_seconds = store, timeout_seconds
+        self._sequence = 0
+        self._entered: Optional[float] = None
+        store.set(f"name/{index}", f"instance {index} (host {socket.gethostname()}, process {os.getpid()})")
+        threading.Thread(target=self._notice_waiting, daemon=True).start()
+
+    # ---- collectives
+
+    def barrier(self) -> None:
+        """Wait until all instances are here."""
+        self.all_gather(torch.zeros(1))
+
+    def all_gather(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The tensors of all instances, of one shape, joined along dimension 0 in the order of the instances."""
+        own = tensor.detach().contiguous()
+        gathered = [torch.empty_like(own) for _ in range(self.count)]
+        with self._waiting():
+            distributed.all_gather(gathered, own)
+        return torch.cat(gathered)
+
+    def all_reduce(self, tensor: torch.Tensor, is_mean: bool = False) -> torch.Tensor:
+        """Sum or mean over the instances, added in their order."""
+        total, *others = self.all_gather(tensor[None])
+        for other in others:
+            total = total + other
+        return total / self.count if is_mean else total
+
+    def broadcast(self, tensor: torch.Tensor, root: int = 0) -> torch.Tensor:
+        """The tensor of instance `root`; the others give one of the same shape and type."""
+        result = tensor.detach().clone().contiguous()
+        with self._waiting():
+            distributed.broadcast(result, src=root)
+        return result
+
+    def reduce_in_order(self, parts: List[List[torch.Tensor]], divisor: float) -> List[torch.Tensor]:
+        """Add up buckets over all instances, in place and in one order.
+
+        Each instance adds its parts, one after another, to what the instances before it have added; the last one divides by `divisor`
+        and sends the result to all. So the result has the same bits as when one process adds all parts in a row. Buckets travel along
+        the chain one behind the other.
+
+        Args:
+            parts: float32 tensors by bucket, and by replica of this instance; the first of each bucket is overwritten with the result.
+        """
+        last = self.count - 1
+        with self._waiting():
+            begun = [torch.empty_like(bucket[0]) for bucket in parts] if self.index else []
+            arrivals = [distributed.irecv(partial, self.index - 1, tag=number) for number, partial in enumerate(begun)]
+            departures = []
+            for number, bucket in enumerate(parts):
+                total, *following = bucket
+                if self.index:
+                    _wait(arrivals[number])
+                    torch.add(begun[number], total, out=total)
+                for part in following:
+                    total.add_(part)
+                if self.index < last:
+                    departures.append(distributed.isend(total, self.index + 1, tag=number))
+                elif divisor != 1:
+                    total.div_(divisor)
+            results = []
+            for number, bucket in enumerate(parts):
+                if self.index < last:
+                    _wait(departures[number])
+                results.append(distributed.broadcast(bucket[0], src=last, async_op=True))
+            for result in results:
+                _wait(result)
+        return [bucket[0] for bucket in parts]
+
+    # ---- what is said when an instance is lost
+
+    @contextlib.contextmanager
+    def _waiting(self) -> Iterator[None]:
+        self._sequence += 1
+        self._entered = start = time.monotonic()
+        try:
+            yield
+        except RuntimeError as error:
+            raise self._lost(error, time.monotonic() - start) from error
+        finally:
+            self._entered = None
+
+    def _notice_waiting(self) -> None:
+        noticed = 0
+        while True:
+            time.sleep(_NOTICE_SECONDS / 2)
+            entered, sequence = self._entered, self._sequence
+            if entered is not None and sequence > noticed and time.monotonic() - entered > _NOTICE_SECONDS:
+                noticed = sequence
+                with contextlib.suppress(RuntimeError):  # the store ends with the run
+                    self._store.set(f"waiting/{self.index}", str(sequence))
+
+    def _lost(self, error: RuntimeError, seconds: float) -> LostInstanceError:
+        if seconds < 0.9 * self._timeout_seconds:
+            _mark_as_consequence()
+            return LostInstanceError("another instance has ended, so this one cannot go on.")
+        try:
+            missing = [self._text(f"name/{index}") for index in range(self.count) if index != self.index and not self._is_waiting(index)]
+        except RuntimeError:
+            missing = []
+        who = " and ".join(missing) or "another instance"
+        return LostInstanceError(
+            f"{who} did not come within {self._timeout_seconds:g} s: it hangs, or needs longer (poprun --instance-timeout SECONDS). {error}"
+        )
+
+    def _is_waiting(self, index: int) -> bool:
+        return self._store.check([f"waiting/{index}"]) and int(self._text(f"waiting/{index}")) >= self._sequence
+
+    def _text(self, key: str) -> str:
+        return self._store.get(key).decode()
+
+
+def _wait(work: Any) -> None:
+    if work is not None:  # irecv and isend give None to those outside of the group, which nobody is
+        work.wait()
+
+
+def _mark_as_consequence() -> None:
+    """Tell poprun's instance that the failure is another instance's."""
+    path = os.environ.get("IPU_MODEL_LOST_PEER_FILE")
+    if path:
+        with contextlib.suppress(OSError), open(path, "w"):
+            pass
+
+
+_joined: Optional[Instances] = None
+
+
+def join(index: int, count: int) -> Instances:
+    """The instances of this program, met once in a process.
+
+    They meet where poprun says, or at torch.distributed's MASTER_ADDR and MASTER_PORT.
+
+    Raises:
+        Error: nobody says where, or the program has joined as another one.
+    """
+    global _joined
+    if _joined is None:
+        _joined = _meet(index, count)
+    if (_joined.index, _joined.count) != (index, count):
+        raise Error(f"this process is instance {_joined.index} of {_joined.count}, options.Distributed says {index} of {count}.")
+    return _joined
+
+
+def _meet(index: int, count: int) -> Instances:
+    seconds = float(os.environ.get("IPU_MODEL_INSTANCE_TIMEOUT_SECONDS", DEFAULT_TIMEOUT_SECONDS))
+    host, port, is_server = _meeting_place(index)
+    timeout = datetime.timedelta(seconds=seconds)
+    try:
+        server = distributed.TCPStore(host, port, None, is_server, timeout, wait_for_workers=False)
+        store = distributed.PrefixStore(f"instances/{os.environ.get('IPU_MODEL_ROUND', 1)}", server)
+        if not distributed.is_initialized():
+            backend = "cpu:gloo,cuda:nccl" if os.environ.get("IPU_MODEL_DEVICE", "cpu").startswith("cuda") else "gloo"
+            distributed.init_process_group(backend, store=store, rank=index, world_size=count, timeout=timeout)
+    except RuntimeError as error:
+        raise LostInstanceError(f"{count} instances did not meet at {host}:{port} within {seconds:g} s: {error}") from error
+    return Instances(index, count, store, seconds)
+
+
+def _meeting_place(index: int) -> Tuple[str, int, bool]:
+    place = os.environ.get("IPU_MODEL_STORE")
+    if place:
+        host, _, port = place.rpartition(":")
+        return host, int(port), False
+    if "MASTER_ADDR" in os.environ and "MASTER_PORT" in os.environ:
+        return os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), index == 0
+    raise Error(
+        "options.Distributed has several processes, and nothing says where they meet: start them with "
+        "python -m ipu_model.poprun --num-instances N --num-replicas R PROGRAM, or set MASTER_ADDR and MASTER_PORT."
+    )
