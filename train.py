@@ -37,20 +37,36 @@ def show(config: Config) -> int:
 def train(config: Config) -> int:
     """Build everything, train, and print where the results are."""
     from datasets.factory import build_image_sets
+    from training import instances
     from training.session import open_run, print_result, seed_everything
     from training.trainer import Trainer
 
-    config = with_found_splits(config)
+    instances.join()
+    config = with_found_splits(with_launched_replicas(config))
     sets = build_image_sets(config.data, config.run.seed, config.validation_image_size)
     seed_everything(config.run.seed)
     parts = build_parts(config, sets)
+    instances.share_weights(parts.network)
     folder, checkpoint = open_run(config)
     trainer = Trainer(config, parts, folder)
     if checkpoint is not None:
         trainer.restore(checkpoint)
     summary, exit_code = trainer.run()
-    print_result(summary, folder, exit_code)
+    if instances.is_first():
+        print_result(summary, folder, exit_code)
     return exit_code
+
+
+def with_launched_replicas(config: Config) -> Config:
+    """The config with as many replicas as poprun was started for."""
+    import popdist
+    from config.presets import with_fields
+
+    if not popdist.isPopdistEnvSet() or popdist.getNumTotalReplicas() == config.batch.replicas:
+        return config
+    if popdist.getInstanceIndex() == 0:
+        print(f"replicas: {popdist.getNumTotalReplicas()}, as poprun says (the preset has {config.batch.replicas})")
+    return with_fields(config, replicas=popdist.getNumTotalReplicas())
 
 
 def with_found_splits(config: Config) -> Config:

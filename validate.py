@@ -23,23 +23,34 @@ def main() -> int:
 def validate(arguments: ValidationArguments) -> int:
     """Validate the checkpoint's weights on the validation images; export them where asked for."""
     from config.presets import build_config
+    from training import instances
     from training.checkpoint import find_checkpoint, load_checkpoint
     from training.evaluation import evaluate, export_weights, record_result
     from training.session import validation_lines
 
+    instances.join()
     path = find_checkpoint(Path(arguments.checkpoint))
-    payload = load_checkpoint(path)
+    payload = instances.share(load_checkpoint(path) if instances.is_first() else None)
     stored = {**payload["config"]}
-    config = build_config(stored.pop("preset"), _overridden(stored, arguments.overrides))
+    config = build_config(stored.pop("preset"), _overridden(stored, {**arguments.overrides, **launched_replicas()}))
     weights, kind = choose_weights(payload, arguments.weights)
     model, batches = build_validation(config, payload, weights)
     result = {"checkpoint": str(path), "weights": kind, "image_size": config.validation_image_size, **evaluate(model, batches)}
+    if not instances.is_first():
+        return 0
     folder = Path(arguments.output) if arguments.output else path.parent.parent
     record_result(folder, result)
     if arguments.export:
         export_weights(Path(arguments.export), weights, config.preset)
     print("\n".join(validation_lines(result, folder, arguments.export)))
     return 0
+
+
+def launched_replicas() -> Dict[str, int]:
+    """`replicas` as poprun was started for; empty where it was not."""
+    import popdist
+
+    return {"replicas": popdist.getNumTotalReplicas()} if popdist.isPopdistEnvSet() else {}
 
 
 def _overridden(sections: Mapping[str, Any], overrides: Mapping[str, Any]) -> Dict[str, Any]:

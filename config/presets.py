@@ -85,6 +85,14 @@ def build_config(name: str, sections: Mapping[str, Any]) -> Config:
         raise ConfigError(_explain(name, error)) from None
 
 
+def with_fields(config: Config, **fields: Any) -> Config:
+    """The config with other values by field name, checked as a whole."""
+    sections = {name: getattr(config, name).model_dump() for name in SECTIONS}
+    for field, value in fields.items():
+        sections[SECTION_OF_FIELD[field]][field] = value
+    return build_config(config.preset, sections)
+
+
 def _resolve(name: str, presets: Mapping[str, Any], seen: Sequence[str]) -> Dict[str, Any]:
     """A preset merged over those it extends, the deepest first."""
     if name in seen:

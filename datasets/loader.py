@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, Callable, Dict, Iterator, Optional, Set, Tuple
+from typing import Any, Callable, Dict, Iterator, NamedTuple, Optional, Set, Tuple
 
 import torch
 
@@ -11,7 +11,7 @@ import poptorch
 
 from .errors import DataError
 from .images import ImageSet
-from .order import TrainingOrder, ValidationOrder
+from .order import Share, TrainingOrder, ValidationOrder
 
 logger = logging.getLogger(__name__)
 
@@ -19,18 +19,25 @@ MAX_UNREADABLE_SHARE = 0.001  # of the images of a set
 Prepare = Callable[[torch.Tensor], torch.Tensor]
 
 
-class Loader:
-    """Combined batches of a set: images [D*G*R*B, 3, H, W], labels int32 [D*G*R*B], and which images are real.
+class Exact(NamedTuple):
+    """How a loader of every image once finds out which ones only fill up: its share, in micro batches of this size."""
 
-    `is_real` is False for repeats that only fill up the last call, and for stand-ins of unreadable files.
+    share: Share
+    batch_size: int
+
+
+class Loader:
+    """Combined batches of a set: images [D*G*R*B, 3, H, W], labels int32 [D*G*R*B], and which images are real; R counts own replicas.
+
+    With `exact`, every image of the set counts once: `is_real` is False for repeats that only fill up the last call, and for stand-ins of unreadable files.
     """
 
-    def __init__(self, images: ImageSet, loader: Any, num_calls: Callable[[], int], prepare: Optional[Prepare], is_exact: bool) -> None:
+    def __init__(self, images: ImageSet, loader: Any, num_calls: Callable[[], int], prepare: Optional[Prepare], exact: Optional[Exact] = None) -> None:
         self._images = images
         self._loader = loader
         self._num_calls = num_calls
         self._prepare = prepare
-        self._is_exact = is_exact
+        self._exact = exact
         self.unreadable: Set[int] = set()
         self.classes = images.classes
 
@@ -42,8 +49,9 @@ class Loader:
         for pixels, labels, failed in self._loader:
             self._note(failed)
             is_real = torch.ones(len(labels), dtype=torch.bool)
-            if self._is_exact:
-                is_real = (torch.arange(seen, seen + len(labels)) < len(self._images)) & (failed < 0)
+            if self._exact is not None:
+                positions = self._exact.share.positions(seen, len(labels), self._exact.batch_size)
+                is_real = (positions < len(self._images)) & (failed < 0)
             seen += len(labels)
             yield pixels if self._prepare is None else self._prepare(pixels), labels.to(torch.int32), is_real
 
@@ -70,26 +78,33 @@ def build_training_loader(
         DataError: fewer images than one call consumes.
     """
     per_call = _micro_batches_per_call(options)
-    order = TrainingOrder(len(images), micro_batch_size, per_call, seed)
+    order = TrainingOrder(len(images), micro_batch_size, per_call, seed, _share(options))
     if not order.calls_per_epoch:
         raise DataError(
             f"the training set has {len(images)} images, one call consumes {micro_batch_size * per_call}: lower micro_batch_size, "
             "gradient_accumulation, replicas or device_iterations"
         )
     loader = _poptorch_loader(options, images, order, num_workers)
-    return Loader(images, loader, lambda: order.calls_per_epoch - order.first_call, prepare, is_exact=False), order
+    return Loader(images, loader, lambda: order.calls_per_epoch - order.first_call, prepare), order
 
 
 def build_validation_loader(
     images: ImageSet, options: poptorch.Options, micro_batch_size: int, num_workers: int, prepare: Optional[Prepare] = None
 ) -> Loader:
     """Loader of every validation image, the last incomplete batch included."""
-    order = ValidationOrder(len(images), micro_batch_size, _micro_batches_per_call(options))
-    return Loader(images, _poptorch_loader(options, images, order, num_workers), lambda: order.calls, prepare, is_exact=True)
+    share = _share(options)
+    order = ValidationOrder(len(images), micro_batch_size, _micro_batches_per_call(options), share)
+    return Loader(images, _poptorch_loader(options, images, order, num_workers), lambda: order.calls, prepare, Exact(share, micro_batch_size))
 
 
 def _micro_batches_per_call(options: poptorch.Options) -> int:
-    return options.device_iterations * options.replication_factor * options.Training.gradient_accumulation
+    return options.device_iterations * _share(options).total * options.Training.gradient_accumulation
+
+
+def _share(options: poptorch.Options) -> Share:
+    """The replicas of this process among those of all."""
+    own = options.replication_factor
+    return Share(options.Distributed.processId * own, own, options.Distributed.numProcesses * own)
 
 
 def _poptorch_loader(options: poptorch.Options, images: ImageSet, order: Any, num_workers: int) -> poptorch.DataLoader:

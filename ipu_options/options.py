@@ -6,6 +6,8 @@ from typing import Dict
 
 import torch
 
+import popdist
+import popdist.poptorch
 import poptorch
 from config import BatchConfig, IpuConfig, OptimizerConfig, PrecisionConfig
 
@@ -45,8 +47,7 @@ def validation_options(
 
 
 def _shared_options(ipu: IpuConfig, precision: PrecisionConfig, seed: int, replicas: int, is_synthetic: bool) -> poptorch.Options:
-    options = poptorch.Options()
-    options.replicationFactor(replicas)
+    options = _launched_options(replicas, ipu.stages)
     options.randomSeed(seed)
     options.enableStableNorm(True)
     options.autoRoundNumIPUs(True)
@@ -57,6 +58,21 @@ def _shared_options(ipu: IpuConfig, precision: PrecisionConfig, seed: int, repli
     if is_synthetic:
         options.enableSyntheticData(True)
     return options
+
+
+def _launched_options(replicas: int, ipus_per_replica: int) -> poptorch.Options:
+    """Options of this process: with all replicas, or, under poprun, with its share of them."""
+    if not popdist.isPopdistEnvSet():
+        options = poptorch.Options()
+        options.replicationFactor(replicas)
+        return options
+    if popdist.getNumTotalReplicas() != replicas:
+        raise ValueError(f"poprun was started with --num-replicas {popdist.getNumTotalReplicas()}, the config has replicas {replicas}")
+    if popdist.getNumIpusPerReplica() != ipus_per_replica:
+        raise ValueError(
+            f"poprun was started with --ipus-per-replica {popdist.getNumIpusPerReplica()}, the config has {ipus_per_replica} pipeline stages"
+        )
+    return popdist.poptorch.Options(ipus_per_replica=ipus_per_replica)
 
 
 def _memory_proportions(ipu: IpuConfig) -> Dict[str, float]:

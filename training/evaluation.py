@@ -10,22 +10,24 @@ from typing import Any, Dict, Iterable, Mapping
 import torch
 
 from .errors import TrainingError
-from .metrics import Totals
+from .instances import gather
+from .metrics import Scores
 from .records import write_summary, writing
 
 RESULT_COLUMNS = ("checkpoint", "weights", "image_size", "top1", "top5", "loss", "images", "images_per_second")
 
 
 def evaluate(model: Any, batches: Iterable[Any]) -> Dict[str, float]:
-    """Run an inference model over (images, labels, is_real) batches.
+    """Run an inference model over (images, labels, is_real) batches, each instance over its own.
 
     Returns:
-        top1 and top5 in percent, loss, images and images_per_second; only real images count.
+        top1 and top5 in percent, loss, images and images_per_second of all instances; only real images count.
     """
-    totals = Totals()
+    scores = Scores()
     start = time.perf_counter()
     for images, labels, is_real in batches:
-        totals.add_logits(model(images), labels, is_real)
+        scores.add_logits(model(images), labels, is_real)
+    totals = scores.totals(gather)
     seconds = time.perf_counter() - start
     return {**totals.means(), "images": totals.images, "images_per_second": totals.images / seconds}
 

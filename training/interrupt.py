@@ -17,11 +17,6 @@ class Interrupt:
         self.signal_number: Optional[int] = None
         self._previous: Dict[int, Any] = {}
 
-    @property
-    def exit_code(self) -> int:
-        """128 + signal number: 130 for Ctrl-C."""
-        return 128 + (self.signal_number or 0)
-
     def __enter__(self) -> Interrupt:
         for number in (signal.SIGINT, signal.SIGTERM):
             self._previous[number] = signal.signal(number, self._handle)

@@ -2,31 +2,44 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Dict
+from typing import Callable, Dict, List, NamedTuple
 
 import torch
 from torch.nn import functional as F
 
 
-@dataclass
-class Totals:
-    """Sums over images; `top5` counts an image whose label is among the five best classes (all of them, where there are fewer)."""
+class Scores:
+    """Loss and hits of single images, added up exactly, so that sums do not depend on the order or on who computed what."""
 
-    images: int = 0
-    loss: float = 0.0
-    top1: int = 0
-    top5: int = 0
+    def __init__(self) -> None:
+        self._rows: List[torch.Tensor] = []  # [images, 4]: loss, top-1, top-5, is real
 
     def add_logits(self, logits: torch.Tensor, labels: torch.Tensor, is_real: torch.Tensor) -> None:
-        """Take logits [N, classes] and labels [N] of the images that are real; the loss is plain cross entropy."""
-        logits, labels = logits[is_real].float(), labels[is_real].long()
-        best = logits.topk(min(5, logits.shape[1]), dim=1).indices
-        hits = best == labels[:, None]
-        self.images += len(labels)
-        self.loss += F.cross_entropy(logits, labels, reduction="sum").item()
-        self.top1 += int(hits[:, 0].sum())
-        self.top5 += int(hits.sum())
+        """Take logits [N, classes] and labels [N]; the loss is plain cross entropy, only real images count.
+
+        Top-5 counts an image whose label is among the five best classes (all of them, where there are fewer).
+        """
+        logits, labels = logits.float(), labels.long()
+        hits = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
+        losses = F.cross_entropy(logits, labels, reduction="none")
+        self._rows.append(torch.stack([losses, hits[:, 0].float(), hits.any(dim=1).float(), is_real.float()], dim=1))
+
+    def totals(self, gather: Callable[[torch.Tensor], torch.Tensor] = lambda rows: rows) -> Totals:
+        """Sums over the real images, of all instances where `gather` joins their rows."""
+        rows = gather(torch.cat(self._rows) if self._rows else torch.zeros(0, 4))
+        loss, top1, top5, _ = rows[rows[:, 3] > 0].double().unbind(dim=1)
+        return Totals(len(loss), math.fsum(loss.tolist()), int(top1.sum()), int(top5.sum()))
+
+
+class Totals(NamedTuple):
+    """Sums over images."""
+
+    images: int
+    loss: float
+    top1: int
+    top5: int
 
     def means(self) -> Dict[str, float]:
         """top1 and top5 in percent, and the loss for each image."""

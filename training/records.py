@@ -7,7 +7,7 @@ import csv
 import json
 import os
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Sequence
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence
 
 import yaml
 
@@ -18,9 +18,9 @@ VALIDATION_COLUMNS = ("update", "epoch", "weights", "top1", "top5", "loss", "ima
 
 
 class Table:
-    """A CSV file with fixed columns, whose rows are on the disk once added."""
+    """A CSV file with fixed columns, whose rows are on the disk once added; without a path, only the rows."""
 
-    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+    def __init__(self, path: Optional[Path], columns: Sequence[str]) -> None:
         self.path = path
         self._columns = columns
         self.rows: List[Dict[str, Any]] = []
@@ -28,6 +28,8 @@ class Table:
     def start(self, rows: Sequence[Mapping[str, Any]] = ()) -> None:
         """Begin the file anew with these rows (those before the checkpoint, when a run is resumed)."""
         self.rows = [dict(row) for row in rows]
+        if self.path is None:
+            return
         with writing(self.path, "w") as file:
             writer = csv.DictWriter(file, self._columns)
             writer.writeheader()
@@ -36,6 +38,8 @@ class Table:
     def add(self, row: Mapping[str, Any]) -> None:
         """Append a row."""
         self.rows.append(dict(row))
+        if self.path is None:
+            return
         with writing(self.path, "a") as file:
             csv.DictWriter(file, self._columns).writerow(row)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import random
 import sys
 import time
@@ -18,9 +19,12 @@ from config import Config, ConfigError
 
 from .checkpoint import check_same_config, load_checkpoint, newest_whole_checkpoint, plain_config
 from .errors import CheckpointError, TrainingError
-from .records import write_config
+from .instances import is_first, share
+from .records import write_config, writing
 
 RUNS = Path("runs")
+LAUNCH_FILE = "launch-id"  # which launch of torch.distributed's launcher (poprun's engine) a run belongs to
+logger = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
@@ -46,25 +50,36 @@ def seed_everything(seed: int) -> None:
 
 
 def open_run(config: Config) -> Tuple[Path, Optional[Dict[str, Any]]]:
-    """The folder of the run, made where it is new, and the checkpoint that it resumes, if any.
+    """The folder of the run, made where it is new, and the checkpoint that it resumes, if any; the first instance's on all.
 
     Raises:
         CheckpointError: nothing to resume, a damaged checkpoint, or another config.
         ConfigError: the folder holds a run already and is not to be resumed.
     """
-    checkpoint = _resumed_path(config)
+    opened = _open_run(config) if is_first() else None
+    folder, payload = share((str(opened[0]), opened[1]) if opened else None)
+    return Path(folder), payload
+
+
+def _open_run(config: Config) -> Tuple[Path, Optional[Dict[str, Any]]]:
+    checkpoint = _restarted_path(config) or _resumed_path(config)
     payload = None
     if checkpoint is not None:
         payload = load_checkpoint(checkpoint)
         check_same_config(payload["config"], config)
-        logging.getLogger(__name__).info("resuming %s at update %d", checkpoint, payload["position"]["update"])
+        logger.info("resuming %s at update %d", checkpoint, payload["position"]["update"])
     folder = Path(config.run.output) if config.run.output else checkpoint.parent.parent if checkpoint else _new_folder(config.preset)
     is_used = (folder / "checkpoints").is_dir() and any((folder / "checkpoints").iterdir())
     if payload is None and is_used:
         raise ConfigError(f"{folder} holds a run already: go on with --resume auto, or choose another --output")
     _make(folder)
     write_config(folder / "config.yml", {"preset": config.preset, **plain_config(config)})
+    _note_launch(folder)
     return folder, payload
+
+
+def _folders(config: Config) -> List[Path]:
+    return [Path(config.run.output)] if config.run.output else sorted(RUNS.glob(f"{config.preset}-*"))
 
 
 def _resumed_path(config: Config) -> Optional[Path]:
@@ -73,14 +88,30 @@ def _resumed_path(config: Config) -> Optional[Path]:
         return None
     if run.resume != "auto":
         return Path(run.resume)
-    folders = [Path(run.output)] if run.output else sorted(RUNS.glob(f"{config.preset}-*"))
+    folders = _folders(config)
     path = newest_whole_checkpoint(folders)
     damaged = [file for folder in folders for file in (folder / "checkpoints").glob("*.pt")]
     if path is None and damaged:
         raise CheckpointError(f"--resume auto: none of the checkpoints is whole: {', '.join(map(str, damaged))}")
     if path is None:
-        logging.getLogger(__name__).info("--resume auto: no checkpoint yet, a new run begins")
+        logger.info("--resume auto: no checkpoint yet, a new run begins")
     return path
+
+
+def _restarted_path(config: Config) -> Optional[Path]:
+    """The newest checkpoint of the same launch, where the launcher has started the program again after a failure."""
+    if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) == 0:
+        return None
+    launch = os.environ.get("TORCHELASTIC_RUN_ID", "")
+    notes = [folder / LAUNCH_FILE for folder in _folders(config)]
+    return newest_whole_checkpoint([note.parent for note in notes if note.is_file() and note.read_text() == launch])
+
+
+def _note_launch(folder: Path) -> None:
+    launch = os.environ.get("TORCHELASTIC_RUN_ID")
+    if launch:
+        with writing(folder / LAUNCH_FILE, "w") as file:
+            file.write(launch)
 
 
 def _new_folder(preset: str) -> Path:

@@ -16,13 +16,12 @@ from config import Config
 
 from .averaging import WeightAverage
 from .checkpoint import BEST, LAST, plain_config, save_checkpoint
-from .curves import draw_curves
 from .errors import TrainingError
 from .evaluation import evaluate
+from .instances import gather, is_first, share_buffers, wait_for_all
 from .interrupt import Interrupt
 from .metrics import Window
-from .records import TRAINING_COLUMNS, VALIDATION_COLUMNS, Table, write_summary
-from .report import Progress, WandbLog
+from .run_log import RunLog
 from .schedule import is_due, learning_rate, loss_scale
 
 
@@ -62,14 +61,18 @@ class Position:
 
 
 class Trainer:
-    """Trains, validates and keeps a run in its folder; `restore` continues from a checkpoint."""
+    """Trains, validates and keeps a run in its folder; `restore` continues from a checkpoint.
+
+    Every instance runs one; what they do next depends only on what all of them know, and the first one writes.
+    """
 
     def __init__(self, config: Config, parts: Parts, folder: Path) -> None:
         self._config, self._parts, self._folder = config, parts, folder
         self._position = Position()
         self._average = WeightAverage(config.averaging, config.schedule.epochs)
-        self._training_rows = Table(folder / "training.csv", TRAINING_COLUMNS)
-        self._validation_rows = Table(folder / "validation.csv", VALIDATION_COLUMNS)
+        self._log = RunLog(config, folder, is_first())
+        self._interrupt = Interrupt()
+        self._stop_signal = 0  # that some instance got, as all of them know
         self._device_random: Optional[Any] = None
         self._calls_per_epoch = parts.order.calls_per_epoch
         self._updates_per_epoch = self._calls_per_epoch * config.batch.device_iterations
@@ -84,31 +87,29 @@ class Trainer:
         self._device_random = payload["device_random"]
         position = dict(payload["position"])
         self._position = Position(**{**position, "window": Window(**position["window"])})
-        self._training_rows.start(payload["training_rows"])
-        self._validation_rows.start(payload["validation_rows"])
+        self._log.restore(payload)
 
     def _payload(self) -> Dict[str, Any]:
         self._parts.training_model.copyWeightsToHost()
+        classes = list(self._parts.training_loader.classes)
         return {
             "config": {"preset": self._config.preset, **plain_config(self._config)},
-            "num_classes": self._num_classes(),
-            "classes": list(self._parts.training_loader.classes),
+            "num_classes": len(classes),
+            "classes": classes,
             "model": {name: value.clone() for name, value in self._parts.network.state_dict().items()},
             "optimizer": self._parts.optimizer.state_dict(),
             "averaging": self._average.state_dict(),
             "device_random": self._parts.training_model.rng_state,
             "position": dataclasses.asdict(self._position),
-            "training_rows": self._training_rows.rows,
-            "validation_rows": self._validation_rows.rows,
+            **self._log.rows,
         }
 
-    def _num_classes(self) -> int:
-        return len(self._parts.training_loader.classes)
-
     def _save(self, *names: str) -> None:
-        payload = self._payload()
-        for name in names:
-            save_checkpoint(self._folder / "checkpoints" / name, payload)
+        if is_first():
+            payload = self._payload()
+            for name in names:
+                save_checkpoint(self._folder / "checkpoints" / name, payload)
+        wait_for_all()  # whoever ends now ends with a checkpoint
 
     # ---- the run
 
@@ -122,36 +123,30 @@ class Trainer:
             TrainingError: a loss is not finite, or a file cannot be written.
         """
         position, epochs = self._position, self._config.schedule.epochs
-        if not self._training_rows.rows:
-            self._training_rows.start()
-            self._validation_rows.start(self._validation_rows.rows)
-        self._progress = Progress(epochs * self._updates_per_epoch, position.update, self._updates_per_epoch, epochs)
-        self._wandb = WandbLog(self._config.run, self._folder, plain_config(self._config))
-        with Interrupt() as interrupt:
+        self._log.begin(position.update, self._updates_per_epoch)
+        with self._interrupt:
             try:
-                while position.epoch < epochs and interrupt.signal_number is None:
-                    self._train_epoch(interrupt)
-                    if interrupt.signal_number is None:
+                while position.epoch < epochs and not self._stop_signal:
+                    self._train_epoch()
+                    if not self._stop_signal:
                         self._finish_epoch()
-                if interrupt.signal_number is not None:
+                if self._stop_signal:
                     self._save(LAST)
-                return self._summary(), interrupt.exit_code if interrupt.signal_number is not None else 0
+                return self._summary(), 128 + self._stop_signal if self._stop_signal else 0
             finally:
-                self._progress.close()
-                self._wandb.finish()
+                self._log.end()
 
-    def _train_epoch(self, interrupt: Interrupt) -> None:
+    def _train_epoch(self) -> None:
         position = self._position
         self._parts.order.epoch, self._parts.order.first_call = position.epoch, position.call
         every = self._config.run.checkpoint_every_steps
         for images, labels, data_seconds in self._timed_batches():
             self._train_call(images, labels, data_seconds)
             done, before = position.update, position.update - self._config.batch.device_iterations
-            is_checkpoint_due = bool(every) and done // every > before // every
-            if interrupt.signal_number is None and is_checkpoint_due:
-                self._save(LAST)
-            if interrupt.signal_number is not None:
+            if self._stop_signal:
                 return
+            if every and done // every > before // every:
+                self._save(LAST)
 
     def _timed_batches(self) -> Iterator[Tuple[torch.Tensor, torch.Tensor, float]]:
         if self._position.call >= self._calls_per_epoch:  # stopped between the last call of an epoch and its end
@@ -172,21 +167,27 @@ class Trainer:
         self._set_hyperparameters()
         self._compile(images, labels)
         start = time.perf_counter()
-        loss, hits = model(images, labels)
+        loss_sum, hits = self._gathered(*model(images, labels))
         seconds = time.perf_counter() - start + data_seconds
-        loss_sum = float(loss.sum())
         if not math.isfinite(loss_sum):
             raise TrainingError(
                 f"the loss is not finite after update {position.update}: lower base_learning_rate or loss_scaling; earlier checkpoints are "
                 f"kept in {self._folder / 'checkpoints'}"
             )
         micro_batches = batch.images_per_call // batch.micro_batch_size
-        position.window.add(loss_sum, micro_batches, float(hits.sum()), batch.images_per_call, seconds, data_seconds)
+        position.window.add(loss_sum, micro_batches, hits, batch.images_per_call, seconds, data_seconds)
         position.seconds += seconds
         position.call += 1
         position.update += batch.device_iterations
-        self._progress.advance(batch.device_iterations)
+        self._log.advance(batch.device_iterations)
         self._log_if_due()
+
+    def _gathered(self, loss: torch.Tensor, hits: torch.Tensor) -> Tuple[float, float]:
+        """Sums over the replicas of all instances; and all instances agree whether to stop."""
+        signals = torch.full_like(loss.reshape(-1), float(self._interrupt.signal_number or 0))
+        by_replica = gather(torch.stack([loss.reshape(-1), hits.reshape(-1), signals], dim=1))
+        self._stop_signal = int(by_replica[:, 2].max())
+        return float(by_replica[:, 0].contiguous().sum()), float(by_replica[:, 1].sum())
 
     def _compile(self, images: torch.Tensor, labels: torch.Tensor) -> None:
         """Compile for batches of this shape where that is not done, and take up the device's random numbers of a checkpoint."""
@@ -219,9 +220,7 @@ class Trainer:
         row["learning_rate"] = self._parts.optimizer.param_groups[0]["lr"]
         is_known = self._config.optimizer.loss_scaling_mode != "automatic"
         row["loss_scale"] = self._parts.optimizer.loss_scaling if is_known else "automatic"
-        self._training_rows.add(row)
-        self._progress.show(row)
-        self._wandb.log({f"training/{name}": value for name, value in row.items()}, position.update)
+        self._log.add_training(row)
         position.window = Window()
 
     # ---- ends of epochs
@@ -231,6 +230,7 @@ class Trainer:
         position.epoch, position.call = position.epoch + 1, 0
         is_last = position.epoch == self._config.schedule.epochs
         self._parts.training_model.copyWeightsToHost()
+        share_buffers(self._parts.network)
         self._average.update(self._parts.network.state_dict(), position.epoch)
         names = [LAST]
         if is_due(position.epoch, run.validate_every_epochs, is_last) or is_last:
@@ -241,8 +241,12 @@ class Trainer:
         if is_due(position.epoch, run.checkpoint_every_epochs):
             names.append(f"epoch-{position.epoch:04d}.pt")
         self._save(*names)
-        draw_curves(self._folder / "curves.png", self._training_rows.rows, self._validation_rows.rows, self._folder.name)
-        write_summary(self._folder / "summary.json", self._summary())
+        self._log.finish_epoch(self._summary())
+        self._agree_on_stopping()
+
+    def _agree_on_stopping(self) -> None:
+        signals = gather(torch.tensor([float(self._interrupt.signal_number or 0)]))
+        self._stop_signal = int(signals.max())
 
     def _validate(self) -> float:
         """Validate the current weights and the averaged ones; returns top-1 of those that the run prefers."""
@@ -258,26 +262,14 @@ class Trainer:
                 model.copyWeightsToDevice()
             result = evaluate(model, self._parts.validation_loader)
             top1 = result["top1"]
-            self._record_validation(kind, result)
+            self._log.add_validation({"update": self._position.update, "epoch": self._position.epoch, "weights": kind, **result})
         if self._parts.validation_model.isAttachedToDevice():
             self._parts.validation_model.detachFromDevice()
         self._parts.training_model.attachToDevice()
         return top1
 
-    def _record_validation(self, kind: str, result: Dict[str, float]) -> None:
-        position = self._position
-        row = {"update": position.update, "epoch": position.epoch, "weights": kind, **result}
-        row = {column: row[column] for column in VALIDATION_COLUMNS}
-        self._validation_rows.add(row)
-        self._wandb.log({f"validation/{kind}/{name}": result[name] for name in ("top1", "top5", "loss")}, position.update)
-        self._progress.say(
-            f"epoch {position.epoch}/{self._config.schedule.epochs}  validation ({kind} weights)  top-1 {result['top1']:.2f} %  "
-            f"top-5 {result['top5']:.2f} %  loss {result['loss']:.4f}  {int(result['images'])} images"
-        )
-
     def _summary(self) -> Dict[str, Any]:
-        position = self._position
-        last = self._validation_rows.rows[-1] if self._validation_rows.rows else {}
+        position, last = self._position, self._log.last_validation()
         images = position.update * self._config.batch.images_per_update
         return {
             "preset": self._config.preset,

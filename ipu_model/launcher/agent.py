@@ -75,7 +75,7 @@ def _run(settings: Dict[str, Any], folder: Path) -> int:
     def on_round(number: int) -> None:
         own.update(round=number)
         for variables in own["instances"]:
-            variables.update(IPU_MODEL_ROUND=str(number))
+            variables.update(IPU_MODEL_ROUND=str(number), TORCHELASTIC_RESTART_COUNT=str(number - 1), TORCHELASTIC_RUN_ID=settings["run_id"])
         os.environ[SETTINGS] = json.dumps(own)
 
     timeout = settings["timeout_seconds"]

@@ -24,7 +24,7 @@ from training.checkpoint import (
 from training.curves import draw_curves
 from training.errors import CheckpointError, TrainingError
 from training.interrupt import Interrupt
-from training.metrics import Totals, Window
+from training.metrics import Scores, Window
 from training.records import Table
 from training.report import WandbLog
 
@@ -75,8 +75,9 @@ def test_totals_count_hits_among_the_best_five(classes, count, seed):
     torch.manual_seed(seed)
     logits, labels = torch.randn(count, classes), torch.randint(0, classes, (count,))
     is_real = torch.rand(count) < 0.7
-    totals = Totals()
-    totals.add_logits(logits, labels, is_real)
+    scores = Scores()
+    scores.add_logits(logits, labels, is_real)
+    totals = scores.totals()
     ranks = (logits > logits.gather(1, labels[:, None])).sum(1)[is_real]  # how many classes beat the label
     assert (totals.images, totals.top1, totals.top5) == (int(is_real.sum()), int((ranks == 0).sum()), int((ranks < 5).sum()))
 
@@ -188,7 +189,6 @@ def test_the_first_signal_sets_a_flag_only(ctrl_c_raises):
     with Interrupt() as interrupt:
         os.kill(os.getpid(), signal.SIGINT)
         assert interrupt.signal_number == signal.SIGINT
-        assert interrupt.exit_code == 130
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
 
