@@ -29,10 +29,13 @@ class Exact(NamedTuple):
 class Loader:
     """Combined batches of a set: images [D*G*R*B, 3, H, W], labels int32 [D*G*R*B], and which images are real; R counts own replicas.
 
-    With `exact`, every image of the set counts once: `is_real` is False for repeats that only fill up the last call, and for stand-ins of unreadable files.
+    With `exact`, every image of the set counts once:
+    `is_real` is False for repeats that only fill up the last call, and for stand-ins of unreadable files.
     """
 
-    def __init__(self, images: ImageSet, loader: Any, num_calls: Callable[[], int], prepare: Optional[Prepare], exact: Optional[Exact] = None) -> None:
+    def __init__(
+        self, images: ImageSet, loader: Any, num_calls: Callable[[], int], prepare: Optional[Prepare], exact: Optional[Exact] = None
+    ) -> None:
         self._images = images
         self._loader = loader
         self._num_calls = num_calls
@@ -94,7 +97,9 @@ def build_validation_loader(
     """Loader of every validation image, the last incomplete batch included."""
     share = _share(options)
     order = ValidationOrder(len(images), micro_batch_size, _micro_batches_per_call(options), share)
-    return Loader(images, _poptorch_loader(options, images, order, num_workers), lambda: order.calls, prepare, Exact(share, micro_batch_size))
+    return Loader(
+        images, _poptorch_loader(options, images, order, num_workers), lambda: order.calls, prepare, Exact(share, micro_batch_size)
+    )
 
 
 def _micro_batches_per_call(options: poptorch.Options) -> int:

@@ -70,7 +70,7 @@ def _launched_options(replicas: int, ipus_per_replica: int) -> poptorch.Options:
         raise ValueError(f"poprun was started with --num-replicas {popdist.getNumTotalReplicas()}, the config has replicas {replicas}")
     if popdist.getNumIpusPerReplica() != ipus_per_replica:
         raise ValueError(
-            f"poprun was started with --ipus-per-replica {popdist.getNumIpusPerReplica()}, the config has {ipus_per_replica} pipeline stages"
+            f"poprun was started with --ipus-per-replica {popdist.getNumIpusPerReplica()}, a replica has {ipus_per_replica} pipeline stages"
         )
     return popdist.poptorch.Options(ipus_per_replica=ipus_per_replica)
 

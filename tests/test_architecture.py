@@ -28,9 +28,14 @@ FORBIDDEN = {
 }
 # Programs for any PopTorch: nothing of this project but the API that is re-created.
 FORBIDDEN["examples"] = ("ipu_model", "config", "benchmarks", *ROOMS)
+FORBIDDEN["ipu_model/launcher"] = ("poptorch", "ipu_model.runtime", "ipu_model.sdk", "ipu_model.cost")
 FORBIDDEN["ipu_model/cost"] = ("torch", "poptorch", "ipu_model.runtime", "ipu_model.sdk")
 TRACE = "ipu_model/program/trace.py"  # the one file of that package that knows torch
-FREE_OF_TORCH = ("models/architectures.py", "training/schedule.py", "ipu_model/program/placement.py")
+LAUNCHER = ("flags", "topology", "supervisor", "hosts", "output", "messages", "instance", "network")  # but for the agent, quick to start
+FREE_OF_TORCH = (
+    "models/architectures.py", "training/schedule.py", "ipu_model/program/placement.py", "ipu_model/poprun.py",
+    *(f"ipu_model/launcher/{name}.py" for name in LAUNCHER),
+)  # fmt: skip
 # PopTorch's own signatures have as many parameters as they have.
 LONG_SIGNATURES = {f"ipu_model/sdk/poptorch/{name}.py" for name in ("optim", "_data", "_asynchronous_data", "_annotations")}
 

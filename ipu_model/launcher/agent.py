@@ -56,8 +56,8 @@ def _signal_instances(folder: Path, number: int) -> None:
 
 
 def _run(settings: Dict[str, Any], folder: Path) -> int:
-    from torch.distributed import TCPStore  # torch is imported here, when poprun can be heard already
-    from torch.distributed import run as torchrun
+    # torch is imported here, when poprun can be heard already
+    from torch.distributed import TCPStore, run as torchrun
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.elastic.rendezvous import RendezvousClosedError, rendezvous_handler_registry
 
@@ -75,7 +75,9 @@ def _run(settings: Dict[str, Any], folder: Path) -> int:
     def on_round(number: int) -> None:
         own.update(round=number)
         for variables in own["instances"]:
-            variables.update(IPU_MODEL_ROUND=str(number), TORCHELASTIC_RESTART_COUNT=str(number - 1), TORCHELASTIC_RUN_ID=settings["run_id"])
+            variables.update(
+                IPU_MODEL_ROUND=str(number), TORCHELASTIC_RESTART_COUNT=str(number - 1), TORCHELASTIC_RUN_ID=settings["run_id"]
+            )
         os.environ[SETTINGS] = json.dumps(own)
 
     timeout = settings["timeout_seconds"]

@@ -109,7 +109,7 @@ def _build_parser() -> _Parser:
         prog="poprun",
         usage="python -m ipu_model.poprun [FLAGS] PROGRAM [ARGUMENTS...]",
         description="Run one program as several instances, over one host or several: what poprun of the Poplar SDK does, without IPUs.",
-        epilog="example: python -m ipu_model.poprun --num-instances 2 --num-replicas 4 --ipus-per-replica 2 python train.py --config digits",
+        epilog="example: python -m ipu_model.poprun --num-instances 2 --num-replicas 2 --ipus-per-replica 2 python train.py",
         allow_abbrev=False,
     )
     for flag in FLAGS:

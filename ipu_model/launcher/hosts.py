@@ -40,7 +40,7 @@ def handed_on_environment() -> Dict[str, str]:
 class Agent:
     """The agent of one host; what it says goes to a queue of events."""
 
-    def __init__(self, host_index: int, host: str, launcher: str, events: "queue.Queue[Event]") -> None:
+    def __init__(self, host_index: int, host: str, launcher: str, events: queue.Queue[Event]) -> None:
         self.host, self._host_index, self._events = host, host_index, events
         self.command = _command(host, launcher)
         self._process = subprocess.Popen(

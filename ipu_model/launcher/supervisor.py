@@ -23,7 +23,7 @@ class Supervisor:
     def __init__(self, line: CommandLine, topology: Topology) -> None:
         self._line, self._topology = line, topology
         self._output = Output(line.values["only_output_from_instance"])
-        self._events: "queue.Queue[Event]" = queue.Queue()
+        self._events: queue.Queue[Event] = queue.Queue()
         self._agents: List[Agent] = []
         self._ended_agents: Dict[int, List[str]] = {}  # with what else they printed
         self._other_lines: Dict[int, List[str]] = {}
@@ -195,4 +195,3 @@ def _address(host: str, topology: Topology) -> str:
     """The name by which other hosts reach a host."""
     is_local = host in ("localhost", "127.0.0.1")
     return socket.gethostname() if is_local and len(topology.hosts) > 1 else host
-

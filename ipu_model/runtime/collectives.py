@@ -1,4 +1,4 @@
-"""Gradient accumulation and reduction, always in one order: accumulation steps, then replicas by index, over all instances."""
+"""Gradient accumulation and reduction, always in one order: accumulation steps, then replicas by index."""
 
 from __future__ import annotations
 
@@ -6,10 +6,6 @@ from dataclasses import dataclass
 from typing import List, Mapping, Optional, Sequence
 
 import torch
-
-from .instances import Instances
-
-BUCKET_ELEMENTS = 2**21  # of float32: 8 MiB travel between instances at a time
 
 
 @dataclass(frozen=True)
@@ -79,38 +75,6 @@ def reduce_replicas(
     shared = [index for index in range(len(totals[0])) if index not in grouped]
     reduced = dict(zip(shared, _reduce([[gradients[index] for index in shared] for gradients in totals], num_steps, rule)))
     return [grouped[index] if index in grouped else reduced[index] for index in range(len(totals[0]))]
-
-
-def reduce_over_instances(
-    totals: Sequence[Sequence[torch.Tensor]], num_steps: int, rule: Reduction, instances: Instances
-) -> List[torch.Tensor]:
-    """`reduce_replicas` over the replicas of all instances: the same bits as in one process."""
-    if not totals[0]:
-        return []
-    buckets = _buckets([gradient.numel() for gradient in totals[0]])
-    parts = [[_flat(gradients, bucket) for gradients in totals] for bucket in buckets]
-    divisor = (1 if rule.is_running else num_steps) * len(totals) * instances.count
-    reduced = instances.reduce_in_order(parts, float(divisor) if rule.is_mean else 1.0)
-    return [
-        piece.view(totals[0][index].shape)
-        for flat, bucket in zip(reduced, buckets)
-        for index, piece in zip(bucket, flat.split([totals[0][index].numel() for index in bucket]))
-    ]
-
-
-def _buckets(sizes: Sequence[int]) -> List[range]:
-    """Neighbouring gradients, together at least BUCKET_ELEMENTS but for the last ones."""
-    buckets, start, filled = [], 0, 0
-    for index, size in enumerate(sizes):
-        filled += size
-        if filled >= BUCKET_ELEMENTS or index == len(sizes) - 1:
-            buckets.append(range(start, index + 1))
-            start, filled = index + 1, 0
-    return buckets
-
-
-def _flat(gradients: Sequence[torch.Tensor], bucket: range) -> torch.Tensor:
-    return torch.cat([gradients[index].reshape(-1).to(torch.float32) for index in bucket])
 
 
 def _reduce_one(totals: Sequence[Sequence[torch.Tensor]], index: int, members: List[int], num_steps: int, rule: Reduction) -> torch.Tensor:

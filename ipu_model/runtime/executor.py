@@ -10,8 +10,8 @@ import torch
 
 from .batching import Layout, OutputCollector
 from .capture import Captured
-from .collectives import Reduction, ReplicaGroups, accumulate, reduce_over_instances, reduce_replicas
-from .instances import Instances
+from .collectives import Reduction, ReplicaGroups, accumulate, reduce_replicas
+from .exchange import GradientExchange
 from .latency import Clock
 from .loss_scaling import LossScaler
 from .random import DeviceRandom
@@ -33,7 +33,7 @@ class DeviceState:
     groups: Dict[int, ReplicaGroups] = field(default_factory=dict)
     gradient_groups: Dict[int, ReplicaGroups] = field(default_factory=dict)  # the same by number of the gradient
     first_replica: int = 0  # number of this instance's first replica among those of all instances
-    instances: Optional[Instances] = None  # those that train together, None for one
+    exchange: Optional[GradientExchange] = None  # with the instances that train together, None for one
 
     def parameters_of(self, replica: int) -> List[torch.Tensor]:
         """The parameters as a replica sees them."""
@@ -115,18 +115,25 @@ def run_training(
     """
     device = _Device(captured, state, call)
     for iteration in range(call.layout.device_iterations):
-        prepared = device.prepare()
-        totals: List[List[torch.Tensor]] = []
-        for replica in range(call.layout.replication_factor):
-            gradients: List[torch.Tensor] = []
-            for step in range(call.layout.gradient_accumulation):
-                fresh = device.run(prepared[replica], iteration, step, replica, scaler.scale)
-                gradients = accumulate(gradients, fresh, step, reduction)
-            totals.append(gradients)
-        num_steps = call.layout.gradient_accumulation
-        if state.instances is None:
-            reduced = reduce_replicas(totals, num_steps, reduction, state.gradient_groups)
-        else:
-            reduced = reduce_over_instances(totals, num_steps, reduction, state.instances)
+        reduced = _gradients(device, iteration, reduction, scaler)
         update(scaler.unscale(reduced))
         state.random.advance()
+
+
+def _gradients(device: _Device, iteration: int, reduction: Reduction, scaler: LossScaler) -> List[torch.Tensor]:
+    """The gradients of one update, over the micro batches of all replicas of all instances."""
+    layout, exchange = device.call.layout, device.state.exchange
+    prepared, num_steps = device.prepare(), device.call.layout.gradient_accumulation
+    totals: List[List[torch.Tensor]] = []
+    for replica in range(layout.replication_factor):
+        gradients: List[torch.Tensor] = []
+        for step in range(num_steps):
+            is_last = replica == layout.replication_factor - 1 and step == num_steps - 1
+            if exchange is not None and is_last:
+                exchange.begin(totals, gradients, step, num_steps, reduction)
+            fresh = device.run(prepared[replica], iteration, step, replica, scaler.scale)
+            if exchange is not None and is_last:
+                return exchange.finish()
+            gradients = accumulate(gradients, fresh, step, reduction)
+        totals.append(gradients)
+    return reduce_replicas(totals, num_steps, reduction, device.state.gradient_groups)

@@ -24,6 +24,8 @@ class SplitGraph:
     The state, parameters and then buffers, is the first `num_state` of the graph's flat arguments.
     """
 
+    _is_checked = False
+
     def __init__(self, graph_module: fx.GraphModule, num_state: int) -> None:
         self.has_random_numbers = any(_draws_random_numbers(node) for node in _all_nodes(graph_module))
         placeholders = [node for node in graph_module.graph.nodes if node.op == "placeholder"]
@@ -40,8 +42,13 @@ class SplitGraph:
 
     def check_floating_point(self) -> None:
         """From now on raise at the operation that makes a value that is not finite."""
+        self._is_checked = True
         self._run_prologue = CheckedGraph(self.prologue)
         self._run_body = CheckedGraph(self.body)
+
+    def observe(self, body: fx.GraphModule) -> None:
+        """Run a copy of the body to which observers were added."""
+        self._run_body = CheckedGraph(body) if self._is_checked else body.forward
 
     def prepare(self, state: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
         """What follows from the state as it is now."""

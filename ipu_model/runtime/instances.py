@@ -8,7 +8,7 @@ import os
 import socket
 import threading
 import time
-from typing import Any, Iterator, List, Optional, Tuple
+from typing import Any, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 import torch
 from torch import distributed
@@ -44,7 +44,7 @@ class Instances:
         """The tensors of all instances, of one shape, joined along dimension 0 in the order of the instances."""
         own = tensor.detach().contiguous()
         gathered = [torch.empty_like(own) for _ in range(self.count)]
-        with self._waiting():
+        with self.waiting():
             distributed.all_gather(gathered, own)
         return torch.cat(gathered)
 
@@ -58,55 +58,56 @@ class Instances:
     def broadcast(self, tensor: torch.Tensor, root: int = 0) -> torch.Tensor:
         """The tensor of instance `root`; the others give one of the same shape and type."""
         result = tensor.detach().clone().contiguous()
-        with self._waiting():
+        with self.waiting():
             distributed.broadcast(result, src=root)
         return result
 
-    def reduce_in_order(self, parts: List[List[torch.Tensor]], divisor: float) -> List[torch.Tensor]:
-        """Add up buckets over all instances, in place and in one order.
+    def reduce_in_order(
+        self, sizes: Sequence[int], buckets: Iterable[List[torch.Tensor]], divisor: float, device: torch.device
+    ) -> List[torch.Tensor]:
+        """Add up buckets over all instances, in one order, as they come.
 
         Each instance adds its parts, one after another, to what the instances before it have added; the last one divides by `divisor`
         and sends the result to all. So the result has the same bits as when one process adds all parts in a row. Buckets travel along
-        the chain one behind the other.
+        the chain one behind the other. Call it inside of `waiting`.
 
         Args:
-            parts: float32 tensors by bucket, and by replica of this instance; the first of each bucket is overwritten with the result.
+            sizes: elements of the buckets.
+            buckets: for each bucket its parts, float32, one for each replica of this instance; the first becomes the result.
         """
         last = self.count - 1
-        with self._waiting():
-            begun = [torch.empty_like(bucket[0]) for bucket in parts] if self.index else []
-            arrivals = [distributed.irecv(partial, self.index - 1, tag=number) for number, partial in enumerate(begun)]
-            departures = []
-            for number, bucket in enumerate(parts):
-                total, *following = bucket
-                if self.index:
-                    _wait(arrivals[number])
-                    torch.add(begun[number], total, out=total)
-                for part in following:
-                    total.add_(part)
-                if self.index < last:
-                    departures.append(distributed.isend(total, self.index + 1, tag=number))
-                elif divisor != 1:
-                    total.div_(divisor)
-            results = []
-            for number, bucket in enumerate(parts):
-                if self.index < last:
-                    _wait(departures[number])
-                results.append(distributed.broadcast(bucket[0], src=last, async_op=True))
-            for result in results:
-                _wait(result)
-        return [bucket[0] for bucket in parts]
+        begun = [torch.empty(size, device=device) for size in sizes] if self.index else []
+        arrivals = [distributed.irecv(partial, self.index - 1, tag=number) for number, partial in enumerate(begun)]
+        departures: List[Any] = []
+        totals: List[torch.Tensor] = []
+        for number, (total, *following) in enumerate(buckets):
+            if self.index:
+                _wait(arrivals[number])
+                torch.add(begun[number], total, out=total)
+            for part in following:
+                total.add_(part)
+            totals.append(total)
+            if self.index < last:
+                departures.append(distributed.isend(total, self.index + 1, tag=number))
+            elif divisor != 1:
+                total.div_(divisor)
+        for departure in departures:
+            _wait(departure)
+        for result in [distributed.broadcast(total, src=last, async_op=True) for total in totals]:
+            _wait(result)
+        return totals
 
     # ---- what is said when an instance is lost
 
     @contextlib.contextmanager
-    def _waiting(self) -> Iterator[None]:
+    def waiting(self, started: Optional[float] = None) -> Iterator[None]:
+        """A collective: an error in it becomes LostInstanceError. `started` is when it began, by time.monotonic, if not now."""
         self._sequence += 1
-        self._entered = start = time.monotonic()
+        self._entered = time.monotonic()
         try:
             yield
         except RuntimeError as error:
-            raise self._lost(error, time.monotonic() - start) from error
+            raise self._lost(error, time.monotonic() - (started or self._entered)) from error
         finally:
             self._entered = None
 
@@ -130,7 +131,7 @@ class Instances:
             missing = []
         who = " and ".join(missing) or "another instance"
         return LostInstanceError(
-            f"{who} did not come within {self._timeout_seconds:g} s: it hangs, or needs longer (poprun --instance-timeout SECONDS). {error}"
+            f"{who} did not come within {self._timeout_seconds:g} s: it hangs, or needs longer (poprun --instance-timeout SECONDS)."
         )
 
     def _is_waiting(self, index: int) -> bool:

@@ -9,6 +9,7 @@ import torch
 from ipu_model.runtime.capture import Captured, narrow_dtype
 from ipu_model.runtime.collectives import ReplicaGroups
 from ipu_model.runtime.errors import Error
+from ipu_model.runtime.exchange import GradientExchange
 from ipu_model.runtime.executor import DeviceState
 from ipu_model.runtime.instances import join
 from ipu_model.runtime.loss_scaling import LossScaler
@@ -72,10 +73,7 @@ class DeviceWeights:
             groups={names.index(name): groups for name, groups in self._groups_by_name.items()},
             gradient_groups={i: self._groups_by_name[name] for i, name in enumerate(self._trainable_names) if name in self._groups_by_name},
         )
-        process, count = self._options.Distributed.processId, self._options.Distributed.numProcesses
-        self._state.first_replica = process * self._options.replication_factor
-        if self._training and count > 1:
-            self._state.instances = join(process, count)
+        self._meet_instances(self._state)
         if self._rng_state is not None:
             self._state.random.state = self._rng_state
         self._is_attached = True
@@ -83,6 +81,17 @@ class DeviceWeights:
         if self._training and self._optimizer is not None:
             self._rule = link.initial_rule(self)
         self.copyWeightsToDevice()
+
+    def _meet_instances(self, state: DeviceState) -> None:
+        """Where options.Distributed says that this is one of several processes."""
+        assert self._executable is not None
+        process, count = self._options.Distributed.processId, self._options.Distributed.numProcesses
+        state.first_replica = process * self._options.replication_factor
+        if self._training and count > 1:
+            parameters = dict(self._model.named_parameters())
+            shapes = [parameters[name].shape for name in self._trainable_names]
+            captured = self._executable
+            state.exchange = GradientExchange(captured.graph, captured.num_outputs, shapes, self._device, join(process, count))
 
     def _build_scaler(self) -> LossScaler:
         is_automatic = bool(self._options._Popart.options.get("automaticLossScalingSettings.enabled"))
