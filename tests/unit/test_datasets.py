@@ -19,7 +19,7 @@ from datasets.errors import DataError
 from datasets.factory import build_image_sets
 from datasets.folders import class_folders, read_bounding_boxes
 from datasets.loader import build_training_loader, build_validation_loader
-from datasets.order import TrainingOrder, ValidationOrder
+from datasets.order import Share, TrainingOrder, ValidationOrder
 from datasets.preprocessing import random_crop_box, resize_and_centre_crop, shift
 
 
@@ -211,6 +211,26 @@ def test_validation_order_visits_every_image_in_order(images, micro, per_call):
     assert indices[:images] == list(range(images))
     assert len(indices) % (micro * per_call) == 0
     assert set(indices[images:]) <= {images - 1}
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    images=st.integers(1, 90), micro=st.integers(1, 4), steps=st.integers(1, 3), local=st.integers(1, 3), processes=st.integers(1, 4),
+)  # fmt: skip
+def test_processes_share_the_images_without_overlap_or_loss(images, micro, steps, local, processes):
+    total = local * processes
+    shares = [Share(process * local, local, total) for process in range(processes)]
+    for build in (
+        lambda *share: TrainingOrder(images, micro, steps * total, 7, *share),
+        lambda *share: ValidationOrder(images, micro, steps * total, *share),
+    ):
+        whole, parts = list(build()), [list(build(share)) for share in shares]
+        assert [len(list(part)) for part in parts] == [len(build(share)) for share in shares]
+        joined = [batch for row in zip(*[iter(part) for part in parts]) for batch in row] if local == 1 else None
+        assert joined is None or joined == whole  # replicas take turns
+        assert sorted(batch for part in parts for batch in part) == sorted(whole)
+    seen = [position for share in shares for position in share.positions(0, len(parts[0]) * micro, micro).tolist()]
+    assert sorted(seen) == list(range(len(whole) * micro))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
