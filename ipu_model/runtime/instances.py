@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import datetime
 import os
 import socket
 import threading
 import time
-from typing import Any, Iterable, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Deque, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 import torch
 from torch import distributed
@@ -31,7 +32,11 @@ class Instances:
         self._store, self._timeout_seconds = store, timeout_seconds
         self._sequence = 0
         self._entered: Optional[float] = None
+        # gloo's threads let go of a collective's tensors shortly after it: were they the last to do so they would need Python, which may
+        # be ending by then.
+        self._kept: Deque[List[torch.Tensor]] = collections.deque(maxlen=2)
         store.set(f"name/{index}", f"instance {index} (host {socket.gethostname()}, process {os.getpid()})")
+        store.set(f"waiting/{index}", "0")
         threading.Thread(target=self._notice_waiting, daemon=True).start()
 
     # ---- collectives
@@ -44,6 +49,7 @@ class Instances:
         """The tensors of all instances, of one shape, joined along dimension 0 in the order of the instances."""
         own = tensor.detach().contiguous()
         gathered = [torch.empty_like(own) for _ in range(self.count)]
+        self._kept.append([own, *gathered])
         with self.waiting():
             distributed.all_gather(gathered, own)
         return torch.cat(gathered)
@@ -58,6 +64,7 @@ class Instances:
     def broadcast(self, tensor: torch.Tensor, root: int = 0) -> torch.Tensor:
         """The tensor of instance `root`; the others give one of the same shape and type."""
         result = tensor.detach().clone().contiguous()
+        self._kept.append([result])
         with self.waiting():
             distributed.broadcast(result, src=root)
         return result
@@ -93,6 +100,7 @@ class Instances:
                 total.div_(divisor)
         for departure in departures:
             _wait(departure)
+        self._kept.append(totals)
         for result in [distributed.broadcast(total, src=last, async_op=True) for total in totals]:
             _wait(result)
         return totals
@@ -135,7 +143,7 @@ class Instances:
         )
 
     def _is_waiting(self, index: int) -> bool:
-        return self._store.check([f"waiting/{index}"]) and int(self._text(f"waiting/{index}")) >= self._sequence
+        return int(self._text(f"waiting/{index}")) >= self._sequence
 
     def _text(self, key: str) -> str:
         return self._store.get(key).decode()

@@ -145,10 +145,3 @@ def test_host_operations_cannot_be_saved(tmp_path):
     executor(torch.ones(1))
     with pytest.raises(poptorch.Error, match="cannot be saved"):
         executor.save(str(tmp_path / "file"), export_model=False)
-
-
-def test_many_processes_are_refused_until_there_is_a_launcher():
-    options = poptorch.Options()
-    options.Distributed.configureProcessId(0, 2)
-    with pytest.raises(NotImplementedError, match="several processes"):
-        poptorch.inferenceModel(lambda x: x, options)(torch.ones(1))
