@@ -3,49 +3,79 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, Dict
+from pathlib import Path
+from typing import Any, Dict, Mapping, Optional, Tuple
 
 import ipu_model  # noqa: F401  finds the IPU Model's poptorch where there is no Poplar SDK
 from config import AUTOMATIC_SPLITS, Config
-from config.command_line import describe, parse_training_arguments
+from config.command_line import TrainingArguments, describe, parse_training_arguments
 
 
 def main() -> int:
     """Resolve the preset; show it, or train it. Returns the exit code."""
-    config, is_dry_run = parse_training_arguments()
+    arguments = parse_training_arguments()
     from training.session import user_errors
 
     with user_errors("train.py"):
-        return show(config) if is_dry_run else train(config)
+        config = starting_config(arguments)
+        return show(config) if arguments.is_dry_run else train(config)
     return 1
+
+
+def starting_config(arguments: TrainingArguments) -> Config:
+    """The preset's config; for fine-tuning alone, without --config, that of the checkpoint with what the command line states."""
+    if not arguments.config.run.fine_tune_from or arguments.is_preset_given:
+        return arguments.config
+    from config.presets import config_of_checkpoint
+    from training.checkpoint import find_checkpoint, load_checkpoint
+
+    return config_of_checkpoint(load_checkpoint(find_checkpoint(Path(arguments.config.run.fine_tune_from)))["config"], arguments.overrides)
 
 
 def show(config: Config) -> int:
     """Print the resolved preset and what follows from it."""
     from datasets.factory import training_size
+    from models.architectures import check_image_size
     from training.session import derived_values
 
+    check_image_size(config.model.architecture, min(config.data.image_size, config.validation_image_size))
     num_images, num_classes, is_counted = training_size(config.data, config.run.seed)
     print("\n".join(describe(config, derived_values(config, num_images, num_classes))))
     if not is_counted:
         print(
             f"note: no {config.data.dataset} in {config.data.data_path or 'an empty --data-path'}; training_images is the published number"
         )
+    warn_of_resolution(config)
     return 0
 
 
 def train(config: Config) -> int:
-    """Build everything, train, and print where the results are."""
+    """Train, then fine-tune where the config has it; or fine-tune alone. Returns the exit code."""
+    from training import instances
+    from training.checkpoint import LAST
+
+    instances.join()
+    warn_of_resolution(config)
+    if config.run.fine_tune_from:
+        return fine_tune(config, Path(config.run.fine_tune_from))
+    folder, exit_code = run_phase(with_found_splits(with_launched_replicas(config)))
+    if exit_code or not config.fine_tune.fine_tune_epochs:
+        return exit_code
+    return fine_tune(config, folder / "checkpoints" / LAST, folder / "fine-tune")
+
+
+def run_phase(config: Config, weights: Optional[Mapping[str, Any]] = None) -> Tuple[Path, int]:
+    """Build everything, train from these weights or from new ones, print where the results are; the run's folder, and the exit code."""
     from datasets.factory import build_image_sets
     from training import instances
     from training.session import open_run, print_result, seed_everything
     from training.trainer import Trainer
 
-    instances.join()
-    config = with_found_splits(with_launched_replicas(config))
     sets = build_image_sets(config.data, config.run.seed, config.validation_image_size)
     seed_everything(config.run.seed)
     parts = build_parts(config, sets)
+    if weights is not None:
+        parts.network.load_state_dict(weights)
     instances.share_weights(parts.network)
     folder, checkpoint = open_run(config)
     trainer = Trainer(config, parts, folder)
@@ -54,7 +84,45 @@ def train(config: Config) -> int:
     summary, exit_code = trainer.run()
     if instances.is_first():
         print_result(summary, folder, exit_code)
-    return exit_code
+    return folder, exit_code
+
+
+def fine_tune(config: Config, source: Path, output: Optional[Path] = None) -> int:
+    """Train the last layers on from a checkpoint's averaged weights (its current ones, where it has no others). Returns the exit code.
+
+    `output` is the folder of this phase, which is resumed where it was begun; None leaves both to the config.
+    """
+    import popdist
+    from config.fine_tuning import fine_tuning
+    from config.presets import with_fields
+    from training.session import starting_weights
+
+    phase = fine_tuning(config)
+    if popdist.isPopdistEnvSet():  # whose partition of IPUs stays what it is
+        phase = with_launched_replicas(with_fields(phase, pipeline_splits=config.ipu.pipeline_splits))
+    if output is not None:
+        phase = with_fields(phase, output=str(output), resume="auto" if (output / "checkpoints").is_dir() else "")
+    weights = starting_weights(source, config)
+    if popdist.getInstanceIndex() == 0:
+        layers = " ".join(phase.model.trainable_layers)
+        print(f"fine-tuning {phase.schedule.epochs} epochs at {phase.data.image_size} pixels: {layers}")
+    return run_phase(phase, weights)[1]
+
+
+def warn_of_resolution(config: Config) -> None:
+    """Say where padding falls elsewhere at the fine-tuning size than in training, and which sizes avoid that."""
+    import popdist
+    from config.fine_tuning import nearest_good_sizes
+    from models.architectures import total_stride
+
+    size, before = config.fine_tune.fine_tune_image_size, config.data.image_size
+    period = total_stride(config.model.architecture)
+    if config.fine_tune.fine_tune_epochs and (size - before) % period and popdist.getInstanceIndex() == 0:
+        good = " or ".join(map(str, nearest_good_sizes(before, size, period)))
+        sys.stderr.write(
+            f"train.py: warning: fine_tune_image_size {size} and image_size {before} differ modulo {period}, the network's stride, so that "
+            f"padding falls elsewhere than in training; nearest good sizes: {good}\n"
+        )
 
 
 def with_launched_replicas(config: Config) -> Config:
@@ -88,14 +156,19 @@ def build_parts(config: Config, sets: Any) -> Any:
     from datasets.loader import build_training_loader, build_validation_loader
     from ipu_options.options import training_options, validation_options
     from ipu_options.pipeline import place_on_ipus
+    from models.architectures import check_image_size
+    from models.freezing import train_only
     from models.norm import norm_parameter_names
     from models.task import TrainingTask, build_classifier, host_preparation
     from training.optimizers import build_optimizer
     from training.trainer import Parts
 
+    check_image_size(config.model.architecture, min(config.data.image_size, config.validation_image_size))
     classifier = build_classifier(config.model, sets.num_classes, config.precision)
     validation_classifier = copy.deepcopy(classifier).eval()
     task = TrainingTask(classifier, config.augmentation).train()
+    if config.model.trainable_layers:
+        train_only(classifier.network, config.model.trainable_layers)
     place_on_ipus(task, classifier.network, config.ipu.pipeline_splits)
     place_on_ipus(validation_classifier, validation_classifier.network, config.ipu.pipeline_splits)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any, Dict, Mapping, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple
 
 import ipu_model  # noqa: F401  finds the IPU Model's poptorch where there is no Poplar SDK
 from config.command_line import ValidationArguments, parse_validation_arguments
@@ -21,29 +21,59 @@ def main() -> int:
 
 
 def validate(arguments: ValidationArguments) -> int:
-    """Validate the checkpoint's weights on the validation images; export them where asked for."""
-    from config.presets import build_config
+    """Validate the checkpoint's weights on the validation images, at one size or several; export them where asked for."""
+    from config.presets import config_of_checkpoint, with_fields
     from training import instances
-    from training.checkpoint import find_checkpoint, load_checkpoint
     from training.evaluation import evaluate, export_weights, record_result
     from training.session import validation_lines
 
     instances.join()
-    path = find_checkpoint(Path(arguments.checkpoint))
-    payload = instances.share(load_checkpoint(path) if instances.is_first() else None)
-    stored = {**payload["config"]}
-    config = build_config(stored.pop("preset"), _overridden(stored, {**arguments.overrides, **launched_replicas()}))
-    weights, kind = choose_weights(payload, arguments.weights)
-    model, batches = build_validation(config, payload, weights)
-    result = {"checkpoint": str(path), "weights": kind, "image_size": config.validation_image_size, **evaluate(model, batches)}
-    if not instances.is_first():
-        return 0
-    folder = Path(arguments.output) if arguments.output else path.parent.parent
-    record_result(folder, result)
-    if arguments.export:
-        export_weights(Path(arguments.export), weights, config.preset)
-    print("\n".join(validation_lines(result, folder, arguments.export)))
+    path, payload, weights, kind = load_weights(arguments)
+    config = config_of_checkpoint(payload["config"], {**arguments.overrides, **launched_replicas()})
+    folder = Path(arguments.output) if arguments.output else path if path.is_dir() else path.parent.parent
+
+    def evaluate_at(size: int) -> Dict[str, float]:
+        return evaluate(*build_validation(with_fields(config, validation_image_size=size), payload, weights))
+
+    if arguments.image_sizes is not None:
+        lines = sweep(config, arguments.image_sizes, evaluate_at, folder)
+    else:
+        size = config.validation_image_size
+        result = {"checkpoint": str(path), "weights": kind, "image_size": size, **evaluate_at(size)}
+        if instances.is_first():
+            record_result(folder, result)
+        lines = validation_lines(result, folder, arguments.export)
+    if instances.is_first():
+        if arguments.export:
+            export_weights(Path(arguments.export), weights, config.preset)
+        print("\n".join(lines))
     return 0
+
+
+def load_weights(arguments: ValidationArguments) -> Tuple[Path, Dict[str, Any], Mapping[str, Any], str]:
+    """The checkpoint or run folder, the payload, the weights to validate, and what they are; read by the first instance for all."""
+    from training import instances
+    from training.averaging import average_checkpoints
+    from training.checkpoint import find_checkpoint, load_checkpoint
+
+    place = Path(arguments.checkpoint)
+    if arguments.averaged:
+        payload, weights = instances.share(average_checkpoints(place, arguments.averaged) if instances.is_first() else None)
+        return place, payload, weights, f"averaged, {arguments.averaged}"
+    path = find_checkpoint(place)
+    payload = instances.share(load_checkpoint(path) if instances.is_first() else None)
+    return path, payload, *choose_weights(payload, arguments.weights)
+
+
+def sweep(config: Any, sizes: Sequence[int], evaluate_at: Callable[[int], Dict[str, float]], folder: Path) -> List[str]:
+    """Validate at several sizes, or (no sizes) from that of training upwards until accuracy falls; gives the lines to print."""
+    from models.architectures import total_stride
+    from training import instances
+    from training.size_sweep import find_best_size, sweep_sizes, write_sweep
+
+    step = total_stride(config.model.architecture)
+    rows = sweep_sizes(sizes, evaluate_at) if sizes else find_best_size(config.data.image_size, step, evaluate_at)
+    return write_sweep(folder, rows, f"{config.preset}, {folder.name}") if instances.is_first() else []
 
 
 def launched_replicas() -> Dict[str, int]:
@@ -51,15 +81,6 @@ def launched_replicas() -> Dict[str, int]:
     import popdist
 
     return {"replicas": popdist.getNumTotalReplicas()} if popdist.isPopdistEnvSet() else {}
-
-
-def _overridden(sections: Mapping[str, Any], overrides: Mapping[str, Any]) -> Dict[str, Any]:
-    from config import SECTION_OF_FIELD
-
-    merged = {name: dict(fields) for name, fields in sections.items()}
-    for field, value in overrides.items():
-        merged[SECTION_OF_FIELD[field]][field] = value
-    return merged
 
 
 def choose_weights(payload: Mapping[str, Any], wanted: str) -> Tuple[Mapping[str, Any], str]:
@@ -85,9 +106,11 @@ def build_validation(config: Any, payload: Mapping[str, Any], weights: Mapping[s
     from datasets.loader import build_validation_loader
     from ipu_options.options import validation_options
     from ipu_options.pipeline import place_on_ipus
+    from models.architectures import check_image_size
     from models.task import build_classifier, host_preparation
     from training.errors import CheckpointError
 
+    check_image_size(config.model.architecture, config.validation_image_size)
     sets = build_image_sets(config.data, config.run.seed, config.validation_image_size)
     if sets.training.classes != payload["classes"]:
         raise CheckpointError(

@@ -10,6 +10,7 @@ from .sections import (
     BatchConfig as BatchConfig,
     Config as Config,
     DataConfig as DataConfig,
+    FineTuneConfig as FineTuneConfig,
     IpuConfig as IpuConfig,
     ModelConfig as ModelConfig,
     OptimizerConfig as OptimizerConfig,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from dataclasses import dataclass
 from typing import Any, Dict, List, NoReturn, Optional, Sequence, Tuple, get_args, get_origin, get_type_hints
@@ -65,8 +66,18 @@ def field_values(namespace: argparse.Namespace) -> Dict[str, Any]:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
 
-def parse_training_arguments(arguments: Optional[Sequence[str]] = None) -> Tuple[Config, bool]:
-    """train.py's command line: the resolved config, and whether it is only to be shown.
+@dataclass(frozen=True)
+class TrainingArguments:
+    """train.py's command line: the resolved config, whether it is only to be shown, and what was stated on the line itself."""
+
+    config: Config
+    is_dry_run: bool = False
+    is_preset_given: bool = True
+    overrides: Dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def parse_training_arguments(arguments: Optional[Sequence[str]] = None) -> TrainingArguments:
+    """Parse train.py's command line.
 
     `--list-configs` prints the presets and exits; a mistake is one line on stderr and exit code 2.
     """
@@ -76,7 +87,9 @@ def parse_training_arguments(arguments: Optional[Sequence[str]] = None) -> Tuple
         epilog="examples:\n  python train.py --config digits\n  python train.py --config efficientnet-b0-g16-lnpn-16ipu "
         "--data-path /data/imagenet --dry-run\n  python train.py --config digits --output runs/a --resume auto",
     )
-    parser.add_argument("--config", default="digits", metavar="PRESET", help="name of a preset (default digits)")
+    parser.add_argument(
+        "--config", metavar="PRESET", help="name of a preset (default digits, with --fine-tune-from the checkpoint's config)"
+    )
     parser.add_argument("--list-configs", action="store_true", help="print the names of all presets")
     parser.add_argument("--dry-run", action="store_true", help="print the resolved preset with every derived value, train nothing")
     add_field_flags(parser)
@@ -84,8 +97,10 @@ def parse_training_arguments(arguments: Optional[Sequence[str]] = None) -> Tuple
     if namespace.list_configs:
         sys.stdout.write("\n".join(preset_names()) + "\n")
         sys.exit(0)
+    values = field_values(namespace)
     try:
-        return load_preset(namespace.config, field_values(namespace)), namespace.dry_run
+        config = load_preset(namespace.config or "digits", values)
+        return TrainingArguments(config, namespace.dry_run, namespace.config is not None, values)
     except ConfigError as error:
         parser.error(str(error))
 
@@ -152,6 +167,39 @@ def parse_estimate_arguments(
 
 
 @dataclass(frozen=True)
+class SummaryArguments:
+    """summary.py's command line."""
+
+    configs: List[Config]
+    machine: str
+    has_latency: bool
+    is_json: bool
+
+
+def parse_summary_arguments(machines: Sequence[str], arguments: Optional[Sequence[str]] = None) -> SummaryArguments:
+    """Parse summary.py's command line; a mistake is one line on stderr and exit code 2."""
+    parser = Parser(
+        prog="summary.py",
+        description="Size, cost and speed of presets in one table. Every field is a flag, for all presets alike.",
+        epilog="examples:\n  python summary.py efficientnet-b0-g1-gn-16ipu efficientnet-b0-g16-lnpn-16ipu\n  python summary.py "
+        "efficientnet-b7-g1-bn-16ipu --no-latency",
+    )
+    parser.add_argument("presets", nargs="*", metavar="PRESET", help="names of presets; none: all")
+    parser.add_argument(
+        "--machine", default="pod16", choices=machines, metavar="NAME", help=f"one of {', '.join(machines)} (default pod16)"
+    )
+    parser.add_argument("--no-latency", action="store_true", help="leave out what is measured here")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_field_flags(parser)
+    namespace = parser.parse_known_or_fail(arguments)
+    try:
+        configs = [load_preset(name, field_values(namespace)) for name in namespace.presets or preset_names()]
+    except ConfigError as error:
+        parser.error(str(error))
+    return SummaryArguments(configs, namespace.machine, not namespace.no_latency, namespace.json)
+
+
+@dataclass(frozen=True)
 class ValidationArguments:
     """validate.py's command line; `overrides` are fields that win over those stored with the checkpoint."""
 
@@ -159,7 +207,26 @@ class ValidationArguments:
     weights: str
     output: str
     export: str
+    averaged: str
+    image_sizes: Optional[Tuple[int, ...]]
     overrides: Dict[str, Any]
+
+
+def image_sizes(text: str) -> Tuple[int, ...]:
+    """`160:320:32` (both ends belong to it), `160,192,224`, or `best`, which is empty: the sizes follow from the accuracy."""
+    try:
+        if text == "best":
+            return ()
+        if ":" in text:
+            first, last, step = (int(part) for part in text.split(":"))
+            sizes = tuple(range(first, last + 1, step))
+        else:
+            sizes = tuple(int(part) for part in text.split(","))
+        if sizes and min(sizes) > 0:
+            return sizes
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"expected FIRST:LAST:STEP such as 160:320:32, sizes such as 160,192, or best; got {text!r}")
 
 
 VALIDATION_FIELDS = ("dataset", "data_path", "validation_image_size", "num_workers", "replicas", "validation_micro_batch_size")
@@ -176,9 +243,20 @@ def parse_validation_arguments(arguments: Optional[Sequence[str]] = None) -> Val
         "--checkpoint", required=True, metavar="FILE|FOLDER", help="a checkpoint, or a run folder (its best, else its last)"
     )
     parser.add_argument("--weights", choices=("auto", "current", "averaged"), default="auto", help="auto: averaged where there are any")
+    parser.add_argument(
+        "--averaged", choices=("exponential", "mean"), default="", help="average the weights of a run folder's checkpoints/epoch-*.pt first"
+    )
+    parser.add_argument(
+        "--image-sizes", type=image_sizes, metavar="SIZES",
+        help="validate at sizes 160:320:32 (or 160,192); best: from the size of training upwards, until accuracy falls",
+    )  # fmt: skip
     parser.add_argument("--output", default="", metavar="DIR", help="where validate.csv and validate.json go (default: the run's folder)")
     parser.add_argument("--export", default="", metavar="FILE", help="write the weights as a safetensors file")
     add_field_flags(parser, VALIDATION_FIELDS)
     namespace = parser.parse_known_or_fail(arguments)
     overrides = {field: value for field, value in field_values(namespace).items() if field in VALIDATION_FIELDS}
-    return ValidationArguments(namespace.checkpoint, namespace.weights, namespace.output, namespace.export, overrides)
+    if namespace.averaged and namespace.weights != "auto":
+        parser.error("--averaged makes the weights itself: leave out --weights")
+    return ValidationArguments(
+        namespace.checkpoint, namespace.weights, namespace.output, namespace.export, namespace.averaged, namespace.image_sizes, overrides
+    )

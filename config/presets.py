@@ -87,10 +87,15 @@ def build_config(name: str, sections: Mapping[str, Any]) -> Config:
 
 def with_fields(config: Config, **fields: Any) -> Config:
     """The config with other values by field name, checked as a whole."""
-    sections = {name: getattr(config, name).model_dump() for name in SECTIONS}
+    return config_of_checkpoint({"preset": config.preset, **{name: getattr(config, name).model_dump() for name in SECTIONS}}, fields)
+
+
+def config_of_checkpoint(stored: Mapping[str, Any], fields: Mapping[str, Any]) -> Config:
+    """The config that a checkpoint keeps, as `preset` and sections of plain values, with other values by field name."""
+    sections = {name: dict(stored.get(name, {})) for name in SECTIONS}
     for field, value in fields.items():
         sections[SECTION_OF_FIELD[field]][field] = value
-    return build_config(config.preset, sections)
+    return build_config(stored["preset"], sections)
 
 
 def _resolve(name: str, presets: Mapping[str, Any], seen: Sequence[str]) -> Dict[str, Any]:

@@ -33,6 +33,9 @@ class ModelConfig(Section):
     proxy_epsilon: float = Field(0.03, gt=0, description="added to the variance in Proxy Norm")
     dropout: float = Field(0.2, ge=0, lt=1, description="probability before the classifier")
     drop_path: float = Field(0.2, ge=0, lt=1, description="probability to skip the last block; rises linearly from 0")
+    trainable_layers: Tuple[str, ...] = Field(
+        (), description="module paths, such as blocks.6, that train; the others are frozen in evaluation mode; empty: all train"
+    )
 
     @model_validator(mode="after")
     def _check_proxy_norm(self) -> ModelConfig:
@@ -49,8 +52,10 @@ class DataConfig(Section):
     bounding_boxes: str = Field("", description="CSV of ImageNet's bounding boxes: file name, xmin, ymin, xmax, ymax as shares")
     image_size: int = Field(224, ge=8, description="pixels on a side, in training")
     validation_image_size: int = Field(0, ge=0, description="pixels on a side, in validation; 0 is the training size")
-    preprocessing: Literal["none", "shift", "shift-flip", "standard"] = Field(
-        "standard", description="training pixels: as they are, shifted, shifted and flipped, or random crop and flip"
+    preprocessing: Literal["none", "shift", "shift-flip", "standard", "autoaugment", "validation"] = Field(
+        "standard",
+        description="training pixels: as they are, shifted, shifted and flipped, random crop and flip, the same and AutoAugment, or as in "
+        "validation",
     )
     eight_bit_io: bool = Field(True, description="send uint8 to the device and normalise there, else send floats")
     num_workers: int = Field(0, ge=0, description="host processes that load images")
@@ -163,6 +168,27 @@ class AveragingConfig(Section):
     averaging_last: int = Field(10, ge=1, description="epochs at the end of the run, mean")
 
 
+class FineTuneConfig(Section):
+    """A second, short training of the last layers at the resolution of use, from the averaged weights."""
+
+    fine_tune_epochs: int = Field(0, ge=0, description="passes over the training images; 0: no fine-tuning")
+    fine_tune_image_size: int = Field(0, ge=0, description="pixels on a side, the native size after training at half of it")
+    fine_tune_layers: Tuple[str, ...] = Field(
+        ("conv_head", "bn2", "classifier"), description="module paths that train, the top; blocks.6 adds the last stage"
+    )
+    fine_tune_global_batch_size: int = Field(512, ge=1, description="images per update")
+    fine_tune_micro_batch_size: int = Field(8, ge=1, description="images that one replica computes at a time")
+    fine_tune_replicas: int = Field(16, ge=1, description="data-parallel copies of the model, on one IPU each")
+    fine_tune_base_learning_rate: float = Field(2**-11, gt=0, description="per image: the learning rate is this x global batch; cosine")
+    fine_tune_warmup_epochs: float = Field(5.0, ge=0, description="linear rise from 0; the paper's is longer than its 2 epochs")
+
+    @model_validator(mode="after")
+    def _check_size(self) -> FineTuneConfig:
+        if self.fine_tune_epochs and not self.fine_tune_image_size:
+            raise ValueError(f"fine_tune_epochs {self.fine_tune_epochs} needs fine_tune_image_size, the pixels on a side")
+        return self
+
+
 class IpuConfig(Section):
     """How IPUs run it."""
 
@@ -188,6 +214,7 @@ class RunConfig(Section):
     seed: int = Field(42, ge=0, description="of weights, data order, augmentation and the device")
     output: str = Field("", description="folder of the run; empty is runs/<preset>-<time>")
     resume: str = Field("", description="'auto' for the newest whole checkpoint under --output, or a checkpoint")
+    fine_tune_from: str = Field("", description="fine-tune this checkpoint or run folder, instead of training first")
     allow_change: Tuple[str, ...] = Field((), description="fields that a resumed run may change")
     validate_every_epochs: int = Field(1, ge=0, description="0 validates at the end only")
     checkpoint_every_epochs: int = Field(0, ge=0, description="besides last and best; 0 is never")
@@ -209,6 +236,7 @@ class Config(Section):
     schedule: ScheduleConfig
     augmentation: AugmentationConfig
     averaging: AveragingConfig
+    fine_tune: FineTuneConfig
     ipu: IpuConfig
     run: RunConfig
 
@@ -270,6 +298,7 @@ SECTIONS: Dict[str, Type[Section]] = {
     "schedule": ScheduleConfig,
     "augmentation": AugmentationConfig,
     "averaging": AveragingConfig,
+    "fine_tune": FineTuneConfig,
     "ipu": IpuConfig,
     "run": RunConfig,
 }

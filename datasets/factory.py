@@ -40,8 +40,10 @@ def build_image_sets(config: DataConfig, seed: int, validation_size: Optional[in
     validation_size = validation_size or config.validation_image_size or config.image_size
     if config.dataset in ("imagenet", "folder"):
         return _from_folders(config, seed, validation_size)
-    if config.preprocessing == "standard":
-        raise ConfigError(f"preprocessing 'standard' crops photographs; data set {config.dataset!r} takes none, shift or shift-flip")
+    if config.preprocessing in ("standard", "autoaugment"):
+        raise ConfigError(
+            f"preprocessing {config.preprocessing!r} crops photographs; data set {config.dataset!r} takes none, shift or shift-flip"
+        )
     if config.bounding_boxes:
         raise ConfigError(f"bounding_boxes has no meaning for data set {config.dataset!r}: it belongs to imagenet and folder")
     return _from_arrays(config, seed, validation_size)

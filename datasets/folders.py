@@ -11,7 +11,7 @@ from PIL import Image
 
 from .errors import DataError
 from .images import ImageSet, Key
-from .preprocessing import Box, augment_array, crop_and_flip, resize, resize_and_centre_crop, sample_generator
+from .preprocessing import Box, augment_array, auto_augment, crop_and_flip, resize, resize_and_centre_crop, sample_generator
 
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff", ".gif"}
 VALIDATION_FOLDERS = ("val", "validation", "test")
@@ -49,10 +49,11 @@ class FolderImages(ImageSet):
         with Image.open(self._root / file) as opened:
             image = opened.convert("RGB")
         generator = sample_generator(self._seed, epoch, index)
-        if not self._is_training:
+        if not self._is_training or self._preprocessing == "validation":
             return resize_and_centre_crop(image, self._size), label
-        if self._preprocessing == "standard":
-            return crop_and_flip(image, self._size, self._boxes.get(Path(file).name, []), generator), label
+        if self._preprocessing in ("standard", "autoaugment"):
+            pixels = crop_and_flip(image, self._size, self._boxes.get(Path(file).name, []), generator)
+            return auto_augment(pixels, generator) if self._preprocessing == "autoaugment" else pixels, label
         return augment_array(resize(image, self._size), self._preprocessing, generator), label
 
 

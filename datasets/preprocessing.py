@@ -9,6 +9,7 @@ from typing import List, Sequence, Tuple
 import numpy as np
 import torch
 from PIL import Image
+from torchvision.transforms import AutoAugment, AutoAugmentPolicy
 
 Box = Tuple[float, float, float, float]  # left, top, right, bottom
 
@@ -17,6 +18,7 @@ MIN_OBJECT_COVERED = 0.1
 ASPECT_RATIOS = (0.75, 4 / 3)
 AREAS = (0.05, 1.0)
 MAX_ATTEMPTS = 100
+IMAGENET_MEAN = (123.675, 116.28, 103.53)  # what AutoAugment's shifts bring in: torchvision's constants times 255
 VALIDATION_CROP = 224 / 256  # the centre crop's side / the shorter side it is cut from
 
 
@@ -93,9 +95,19 @@ def flip(image: torch.Tensor, generator: random.Random) -> torch.Tensor:
     return image.flip(2) if generator.random() < 0.5 else image
 
 
+def auto_augment(image: torch.Tensor, generator: random.Random) -> torch.Tensor:
+    """AutoAugment with ImageNet's policies (arXiv 1805.09501), torchvision's: uint8 [3, H, W] to the same.
+
+    torchvision draws from torch's own generator, which is seeded for the image and left as it was.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(generator.getrandbits(63))
+        return AutoAugment(AutoAugmentPolicy.IMAGENET, fill=[round(value) for value in IMAGENET_MEAN])(image)
+
+
 def augment_array(image: torch.Tensor, preprocessing: str, generator: random.Random) -> torch.Tensor:
     """Training preprocessing of an image that already has its size: none, shift or shift-flip."""
-    if preprocessing == "none":
+    if preprocessing in ("none", "validation"):
         return image
     shifted = shift(image, generator)
     return flip(shifted, generator) if preprocessing == "shift-flip" else shifted

@@ -58,6 +58,20 @@ SIZES: Dict[str, Size] = {
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 
 
+# Found by the paper's search at B0 for twice the cost: depth x width^2 x resolution^2 is about 2 (arXiv 1905.11946, section 3.3).
+DEPTH_BASE, WIDTH_BASE, RESOLUTION_BASE = 1.2, 1.1, 1.15
+B0_RESOLUTION = 224
+
+
+def compound_scaling(phi: float) -> Tuple[float, float, float]:
+    """(depth factor, width factor, resolution in pixels) for a network of about 2^phi times the cost of B0.
+
+    depth = 1.2^phi, width = 1.1^phi, resolution = 224 x 1.15^phi. The published networks B1 to B7 round these (SIZES), at phi of 0.5, 1, 2,
+    3.5, 5, 6 and 7.
+    """
+    return DEPTH_BASE**phi, WIDTH_BASE**phi, B0_RESOLUTION * RESOLUTION_BASE**phi
+
+
 def scale_channels(channels: int, width: float) -> int:
     """Channels times width, rounded to a multiple of 8, never below 90 % of the product."""
     scaled = channels * width
@@ -86,6 +100,22 @@ def num_groups(channels: int, group_size: int, is_first_stage: bool = False) -> 
             f"{', '.join(map(str, sorted(nearest)))}"
         )
     return groups
+
+
+def total_stride(architecture: str) -> int:
+    """Pixels of the input for one of the last feature map, on a side."""
+    if architecture in RESNETS:
+        return 32
+    size = SIZES[architecture]
+    strides = [size.second_stage_stride if index == 1 else stage.stride for index, stage in enumerate(STAGES)]
+    return size.stem_stride * math.prod(strides)
+
+
+def check_image_size(architecture: str, size: int) -> None:
+    """ValueError where the last feature map would have less than one pixel of the network's stride."""
+    stride = total_stride(architecture)
+    if size < stride:
+        raise ValueError(f"image size {size} is too small for {architecture}, which reduces it {stride}-fold: at least {stride}")
 
 
 def block_paths(size: Size) -> List[str]:

@@ -14,14 +14,14 @@ MAX_FUNCTION_LINES = 60
 MAX_PARAMETERS = 7
 VAGUE = {"utils", "helpers", "common", "misc", "manager"}
 ROOMS = ("models", "datasets", "ipu_options", "training")
-ENTRY_POINTS = ("train.py", "validate.py", "estimate.py")
+ENTRY_POINTS = ("train.py", "validate.py", "estimate.py", "summary.py")
 PROGRAMS = ("benchmarks/", "examples/")  # what is run from a shell, beside the entry points
 
 # Rules of the import table: files under a path, and the names (or beginnings of names) that they may not import.
 FORBIDDEN = {
     "config": ("torch", "poptorch", "ipu_model", *ROOMS),
     **{room: ("ipu_model", *(other for other in ROOMS if other != room)) for room in ROOMS},
-    "ipu_model": ("config", "train", "validate", "estimate", *ROOMS),
+    "ipu_model": ("config", "train", "validate", "estimate", "summary", *ROOMS),
     "ipu_model/sdk": ("ipu_model.cost",),
     "ipu_model/runtime": ("ipu_model.sdk", "poptorch"),
     "ipu_model/program": ("torch", "poptorch", "ipu_model.runtime", "ipu_model.sdk", "ipu_model.cost"),

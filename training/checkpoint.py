@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import pickle
 import shutil
@@ -12,7 +13,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 import torch
 
-from config import SECTION_OF_FIELD, Config, ConfigError
+from config import SECTION_OF_FIELD, SECTIONS, Config, ConfigError
 
 from .errors import CheckpointError
 
@@ -21,7 +22,7 @@ VERSION = 1
 LAST = "last.pt"
 BEST = "best.pt"
 # Fields that do not change what a run computes, and may differ when it is resumed.
-_FREE_FIELDS = set("output resume allow_change wandb wandb_project data_path num_workers log_every_steps".split()) | {
+_FREE_FIELDS = set("output resume fine_tune_from allow_change wandb wandb_project data_path num_workers log_every_steps".split()) | {
     "checkpoint_every_epochs",
     "checkpoint_every_steps",
     "validate_every_epochs",
@@ -60,14 +61,18 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def load_checkpoint(path: Path) -> Dict[str, Any]:
-    """Read a checkpoint of this application, tensors on the CPU; CheckpointError where it is missing, damaged or foreign."""
+def load_checkpoint(path: Path, is_mapped: bool = False) -> Dict[str, Any]:
+    """Read a checkpoint of this application, tensors on the CPU; CheckpointError where it is missing, damaged or foreign.
+
+    `is_mapped` reads tensors from the disk when they are looked at, where torch can (2.1 or newer).
+    """
     if not path.is_file():
         raise CheckpointError(f"no checkpoint at {path}: expected a file, or a run folder with checkpoints/{LAST}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns about a foreign pickle before it refuses it
-            payload = torch.load(path, map_location="cpu", weights_only=True)
+            mapped: Dict[str, Any] = {"mmap": True} if is_mapped and "mmap" in inspect.signature(torch.load).parameters else {}
+            payload = torch.load(path, map_location="cpu", weights_only=True, **mapped)
     except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile, ValueError) as error:
         first_line = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f"{path} is not a whole checkpoint: {first_line[:200]}. Use another one, or --resume auto") from error
@@ -104,7 +109,8 @@ def check_same_config(stored: Mapping[str, Any], config: Config) -> None:
     now = config.model_dump()
     differing = []
     for field, section in SECTION_OF_FIELD.items():
-        before, after = _plain(stored.get(section, {}).get(field)), _plain(now[section][field])
+        default = SECTIONS[section].model_fields[field].default  # of a field that the checkpoint's release did not have
+        before, after = _plain(stored.get(section, {}).get(field, default)), _plain(now[section][field])
         if field not in _FREE_FIELDS and field not in config.run.allow_change and before != after:
             differing.append(f"{field} was {before!r}, is {after!r}")
     if differing:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import time
 from pathlib import Path
-from typing import Any, Dict, Iterable, Mapping
+from typing import Any, Dict, Iterable, Mapping, Optional
 
 import torch
 
@@ -24,11 +24,15 @@ def evaluate(model: Any, batches: Iterable[Any]) -> Dict[str, float]:
         top1 and top5 in percent, loss, images and images_per_second of all instances; only real images count.
     """
     scores = Scores()
-    start = time.perf_counter()
+    start: Optional[float] = None  # after compiling, which the speed leaves out
     for images, labels, is_real in batches:
+        if start is None:
+            if not model.isCompiled():
+                model.compile(images)
+            start = time.perf_counter()
         scores.add_logits(model(images), labels, is_real)
     totals = scores.totals(gather)
-    seconds = time.perf_counter() - start
+    seconds = time.perf_counter() - (start or 0.0)
     return {**totals.means(), "images": totals.images, "images_per_second": totals.images / seconds}
 
 

@@ -16,8 +16,9 @@ import torch
 
 import poptorch
 from config import Config, ConfigError
+from config.fine_tuning import fine_tuning
 
-from .checkpoint import check_same_config, load_checkpoint, newest_whole_checkpoint, plain_config
+from .checkpoint import LAST, check_same_config, load_checkpoint, newest_whole_checkpoint, plain_config
 from .errors import CheckpointError, TrainingError
 from .instances import is_first, share
 from .records import write_config, writing
@@ -114,6 +115,23 @@ def _note_launch(folder: Path) -> None:
             file.write(launch)
 
 
+def starting_weights(place: Path, config: Config) -> Mapping[str, torch.Tensor]:
+    """The averaged weights of a checkpoint, else its current ones; of a run folder, those of its end.
+
+    Raises:
+        CheckpointError: there is none, or its network is not the config's.
+    """
+    path = place / "checkpoints" / LAST if place.is_dir() else place
+    payload = share(load_checkpoint(path) if is_first() else None)
+    stored, wanted = payload["config"]["model"], plain_config(config)["model"]
+    shape_fields = ("architecture", "group_size", "expand_ratio", "norm", "proxy_norm")
+    differing = [f"{field} {stored[field]!r}, the config {wanted[field]!r}" for field in shape_fields if stored[field] != wanted[field]]
+    if differing:
+        raise CheckpointError(f"{path} is of another network: it has {'; '.join(differing)}. Give the --config of its preset, or none")
+    average = payload["averaging"]["average"]
+    return payload["model"] if average is None else average
+
+
 def _new_folder(preset: str) -> Path:
     base = RUNS / f"{preset}-{time.strftime('%Y%m%d-%H%M%S')}"
     return next(p for p in (base, *(Path(f"{base}-{n}") for n in range(2, 1000))) if not p.exists())
@@ -141,6 +159,19 @@ def derived_values(config: Config, num_images: int, num_classes: int) -> Dict[st
         "learning_rate": config.learning_rate,
         "rmsprop_decay": config.rmsprop_decay if config.optimizer.optimizer == "rmsprop" else "not used",
         "validation_image_size": config.validation_image_size,
+        **_fine_tuning_values(config, num_images),
+    }
+
+
+def _fine_tuning_values(config: Config, num_images: int) -> Dict[str, Any]:
+    if not config.fine_tune.fine_tune_epochs:
+        return {}
+    phase = fine_tuning(config)
+    return {
+        "fine_tune_gradient_accumulation": phase.batch.accumulation_steps,
+        "fine_tune_learning_rate": phase.learning_rate,
+        "fine_tune_ipus": phase.ipus,
+        "fine_tune_steps": num_images // phase.batch.images_per_call * phase.schedule.epochs,
     }
 
 

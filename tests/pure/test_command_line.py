@@ -30,7 +30,8 @@ def test_every_field_is_a_flag_that_reaches_the_config(capsys):
     ],
 )
 def test_a_flag_reaches_its_field(arguments, section, field, value):
-    config, is_dry_run = parse_training_arguments(["--config", "digits", *arguments])
+    parsed = parse_training_arguments(["--config", "digits", *arguments])
+    config, is_dry_run = parsed.config, parsed.is_dry_run
     assert getattr(getattr(config, section), field) == value
     assert not is_dry_run
 
