@@ -92,13 +92,11 @@ def table(rows: List[Row], machine: str) -> List[str]:
     """Aligned lines under headings, and what the columns are."""
     shown = [list(COLUMNS.values()), *([text(column, row[column]) for column in COLUMNS] for row in rows)]
     widths = [max(len(line[index]) for line in shown) for index in range(len(COLUMNS))]
-    lines = [
-        "  ".join(cell.ljust(w) if not index else cell.rjust(w) for index, (cell, w) in enumerate(zip(line, widths))) for line in shown
-    ]
+    lines = ["  ".join([line[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(line[1:], widths[1:]))]) for line in shown]
     return [
         *lines,
-        f"CPU latency: batch 1, one core of this machine, mean of {LATENCY_RUNS} runs. Images/s: estimated for {machine}, - where the program",
-        "does not fit (see estimate.py). Activations: outputs of convolutions. MACs and activations: of one image at training size.",
+        f"CPU latency: batch 1, one core of this machine, mean of {LATENCY_RUNS} runs. Images/s: estimated for {machine}; - where the",
+        "program does not fit (see estimate.py). Activations: outputs of convolutions. MACs, activations: of one image at training size.",
     ]
 
 

@@ -55,13 +55,13 @@ def main() -> None:
         sys.exit(f"study: {error}")
     runs = [(variant, seed) for seed in arguments.seeds for variant in VARIANTS]
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        list(pool.map(lambda run: train(arguments, *run, folder), runs))
+        list(pool.map(lambda run: train(arguments, run[0], run[1], folder), runs))
     rows = [row_of(arguments, variant, folder) for variant in VARIANTS]
     front = pareto_front(rows, "images_per_second", "top1_mean")
     rows = [{**row, "is_on_front": int(index in front)} for index, row in enumerate(rows)]
     write_table(folder / "study.csv", rows)
     draw(folder / "study.png", rows, f"{arguments.dataset}, {arguments.epochs} epochs, {len(arguments.seeds)} seeds")
-    print("\n".join(markdown(rows)), f"\nwritten to {folder}/study.csv and study.png")
+    print("\n".join([*markdown(rows), f"written to {folder}/study.csv and study.png"]))
 
 
 def fields(arguments: argparse.Namespace, variant: str, seed: int, folder: Path) -> Dict[str, Any]:

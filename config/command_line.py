@@ -11,7 +11,7 @@ from typing import Any, Dict, List, NoReturn, Optional, Sequence, Tuple, get_arg
 from typing_extensions import Literal
 
 from .presets import ConfigError, load_preset, nearest, preset_names
-from .sections import SECTION_OF_FIELD, SECTIONS, Config
+from .resolved import SECTION_OF_FIELD, SECTIONS, Config
 
 
 class Parser(argparse.ArgumentParser):
@@ -185,9 +185,8 @@ def parse_summary_arguments(machines: Sequence[str], arguments: Optional[Sequenc
         "efficientnet-b7-g1-bn-16ipu --no-latency",
     )
     parser.add_argument("presets", nargs="*", metavar="PRESET", help="names of presets; none: all")
-    parser.add_argument(
-        "--machine", default="pod16", choices=machines, metavar="NAME", help=f"one of {', '.join(machines)} (default pod16)"
-    )
+    known = ", ".join(machines)
+    parser.add_argument("--machine", default="pod16", choices=machines, metavar="NAME", help=f"one of {known} (default pod16)")
     parser.add_argument("--no-latency", action="store_true", help="leave out what is measured here")
     parser.add_argument("--json", action="store_true", help="print JSON")
     add_field_flags(parser)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .presets import ConfigError, with_fields
-from .sections import Config
+from .resolved import Config
 
 
 def fine_tuning(config: Config) -> Config:

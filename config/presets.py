@@ -10,7 +10,7 @@ from typing import Any, Dict, List, Mapping, Sequence
 import yaml
 from pydantic import ValidationError
 
-from .sections import SECTION_OF_FIELD, SECTIONS, Config
+from .resolved import SECTION_OF_FIELD, SECTIONS, Config
 
 PRESETS_FILE = Path(__file__).parent.parent / "configs.yml"
 

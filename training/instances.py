@@ -22,6 +22,11 @@ def is_first() -> bool:
     return popdist.getInstanceIndex() == 0
 
 
+def is_alone() -> bool:
+    """Whether there is no other instance."""
+    return popdist.getNumInstances() == 1
+
+
 def gather(tensor: torch.Tensor) -> torch.Tensor:
     """The tensors of all instances, joined along dimension 0 in the order of the instances."""
     return popdist.allGather(tensor) if popdist.getNumInstances() > 1 else tensor

@@ -18,7 +18,7 @@ from .averaging import WeightAverage
 from .checkpoint import BEST, LAST, plain_config, save_checkpoint
 from .errors import TrainingError
 from .evaluation import evaluate
-from .instances import gather, is_first, share_buffers, wait_for_all
+from .instances import gather, is_alone, is_first, share_buffers, wait_for_all
 from .interrupt import Interrupt
 from .metrics import Window
 from .run_log import RunLog
@@ -126,9 +126,9 @@ class Trainer:
         self._log.begin(position.update, self._updates_per_epoch)
         with self._interrupt:
             try:
-                while position.epoch < epochs and not self._stop_signal:
+                while position.epoch < epochs and not self._is_stopping():
                     self._train_epoch()
-                    if not self._stop_signal:
+                    if not self._is_stopping():
                         self._finish_epoch()
                 if self._stop_signal:
                     self._save(LAST)
@@ -143,7 +143,7 @@ class Trainer:
         for images, labels, data_seconds in self._timed_batches():
             self._train_call(images, labels, data_seconds)
             done, before = position.update, position.update - self._config.batch.device_iterations
-            if self._stop_signal:
+            if self._is_stopping():
                 return
             if every and done // every > before // every:
                 self._save(LAST)
@@ -188,6 +188,12 @@ class Trainer:
         by_replica = gather(torch.stack([loss.reshape(-1), hits.reshape(-1), signals], dim=1))
         self._stop_signal = int(by_replica[:, 2].max())
         return float(by_replica[:, 0].contiguous().sum()), float(by_replica[:, 1].sum())
+
+    def _is_stopping(self) -> bool:
+        """Whether a signal came: at once where this instance is alone, otherwise when all have agreed on it."""
+        if is_alone():
+            self._stop_signal = self._interrupt.signal_number or 0
+        return bool(self._stop_signal)
 
     def _compile(self, images: torch.Tensor, labels: torch.Tensor) -> None:
         """Compile for batches of this shape where that is not done, and take up the device's random numbers of a checkpoint."""

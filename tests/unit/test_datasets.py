@@ -181,6 +181,21 @@ def test_bounding_boxes_are_read_and_bad_lines_named(tmp_path):
         read_bounding_boxes(str(tmp_path / "none.csv"))
 
 
+def test_auto_augment_depends_on_the_images_own_generator_alone():
+    import random
+
+    from datasets.preprocessing import auto_augment
+
+    image = (torch.arange(3 * 24 * 24) % 251).to(torch.uint8).view(3, 24, 24)
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    results = [auto_augment(image, random.Random(seed)) for seed in (*range(12), 3)]
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert all(result.shape == image.shape and result.dtype == torch.uint8 for result in results)
+    assert torch.equal(results[3], results[-1])
+    assert sum(not torch.equal(result, image) for result in results) > 6  # most policies change the image
+
+
 # ---- order and loaders
 
 

@@ -1,0 +1,138 @@
+"""Both phases from one command, each resumed, and the second alone; test sizes and averages of the runs; summaries."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import train as entry
+import validate as validation_entry
+from config import load_preset
+from config.command_line import parse_training_arguments, parse_validation_arguments
+
+ROOT = Path(__file__).parent.parent.parent
+FINE_TUNING = dict(
+    epochs=1, log_every_steps=1, checkpoint_every_epochs=1, averaging_decay=0.5, fine_tune_epochs=2, fine_tune_image_size=16,
+    fine_tune_layers=("conv_head", "bn2", "classifier"), fine_tune_global_batch_size=18, fine_tune_micro_batch_size=3, fine_tune_replicas=2,
+    fine_tune_base_learning_rate=1e-3, fine_tune_warmup_epochs=0.5,
+)  # fmt: skip
+
+
+def checkpoint(folder, name="last.pt"):
+    return torch.load(folder / "checkpoints" / name, weights_only=True)
+
+
+def rows(folder, name="training.csv"):
+    with open(folder / name, newline="") as file:
+        return [{k: v for k, v in row.items() if k not in ("images_per_second", "data_wait")} for row in csv.DictReader(file)]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of both phases."""
+    folder = tmp_path_factory.mktemp("phases") / "run"
+    assert entry.train(load_preset("tiny", {**FINE_TUNING, "output": str(folder)})) == 0
+    return folder
+
+
+@pytest.mark.slow
+def test_one_command_trains_and_then_fine_tunes_the_top_from_the_average(run):
+    first, second = checkpoint(run), checkpoint(run / "fine-tune")
+    assert second["config"]["data"]["image_size"] == 16 and second["position"]["epoch"] == 2
+    trained = {name for name in second["model"] if name.split(".")[0] in FINE_TUNING["fine_tune_layers"]}
+    for name, value in second["model"].items():
+        assert torch.equal(value, first["averaging"]["average"][name]) == (name not in trained), name
+    assert len(second["optimizer"]["ipu_state"]) <= len(first["optimizer"]["ipu_state"]) if "ipu_state" in first["optimizer"] else True
+
+
+@pytest.mark.slow
+def test_the_second_phase_resumes_and_runs_alone(run, tmp_path, capsys):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    checkpoints = copy / "fine-tune" / "checkpoints"
+    for path in (checkpoints / "best.pt", checkpoints / "epoch-0002.pt", checkpoints / "last.pt"):
+        path.unlink()
+    assert entry.train(load_preset("tiny", {**FINE_TUNING, "output": str(copy), "resume": "auto"})) == 0
+    assert rows(copy / "fine-tune") == rows(run / "fine-tune")
+
+    alone = ["--fine-tune-from", str(run), "--output", str(tmp_path / "alone"), "--fine-tune-epochs", "2"]
+    config = entry.starting_config(parse_training_arguments(alone))
+    assert config.preset == "tiny"
+    assert entry.train(config) == 0
+    assert rows(tmp_path / "alone") == rows(run / "fine-tune")
+    assert "fine-tuning 2 epochs at 16 pixels: conv_head bn2 classifier" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_another_network_and_a_layer_that_does_not_exist(run, tmp_path):
+    other = load_preset("digits-half", {"fine_tune_from": str(run), "output": str(tmp_path / "a"), "norm": "group", "proxy_norm": False})
+    with pytest.raises(ValueError, match="is of another network: it has norm 'layer', the config 'group'; proxy_norm True"):
+        entry.train(other)
+    wrong = {**FINE_TUNING, "fine_tune_layers": ("top",), "fine_tune_from": str(run), "output": str(tmp_path / "b")}
+    with pytest.raises(ValueError, match="trainable layer 'top' does not exist"):
+        entry.train(load_preset("tiny", wrong))
+
+
+def validate(*arguments):
+    return validation_entry.validate(parse_validation_arguments([str(argument) for argument in arguments]))
+
+
+@pytest.mark.slow
+def test_validation_over_sizes_and_of_offline_averages(run, capsys):
+    assert validate("--checkpoint", run / "fine-tune", "--image-sizes", "8:24:8") == 0
+    table = rows(run / "fine-tune", "image-sizes.csv")
+    assert [row["image_size"] for row in table] == ["8", "16", "24"]
+    lines = capsys.readouterr().out.splitlines()
+    best = max(table, key=lambda row: float(row["top1"]))
+    assert f"best size   {best['image_size']} pixels, top-1 {float(best['top1']):.2f} %" in lines
+    # The same numbers as one validation at that size, and as the fine-tuning run itself found.
+    (last,) = rows(run / "fine-tune", "validation.csv")[-1:]
+    assert table[1]["top1"] == last["top1"] and table[1]["loss"] == last["loss"]
+
+    assert validate("--checkpoint", run, "--averaged", "exponential", "--export", run / "a.safetensors") == 0
+    assert validate("--checkpoint", run, "--weights", "averaged", "--output", run / "b") == 0
+    offline, online = json.loads((run / "validate.json").read_text()), json.loads((run / "b" / "validate.json").read_text())
+    assert offline["val_loss"] == online["val_loss"] and offline["weights"] == "averaged, exponential"
+
+
+def test_a_size_that_breaks_the_grid_is_warned_of(capsys):
+    entry.warn_of_resolution(load_preset("efficientnet-b0-g16-gn-half-16ipu", {"fine_tune_image_size": 230}))
+    message = capsys.readouterr().err
+    assert "differ modulo 32" in message and "nearest good sizes: 224 or 256" in message and message.count("\n") == 1
+    entry.warn_of_resolution(load_preset("efficientnet-b0-g16-gn-half-16ipu", {}))
+    assert capsys.readouterr().err == ""
+
+
+def test_a_summary_has_the_papers_columns():
+    command = [sys.executable, "summary.py", "tiny", "digits", "--json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    tiny, digits = json.loads(done.stdout)
+    assert (tiny["preset"], tiny["image_size"], digits["image_size"]) == ("tiny", 8, 16)
+    assert tiny["num_parameters"] == digits["num_parameters"] and 3.5 < digits["macs"] / tiny["macs"] < 4.5  # four times the pixels
+    assert tiny["cpu_latency_seconds"] > 0 and tiny["training_images_per_second"] > digits["training_images_per_second"] > 0
+
+
+@pytest.mark.parametrize(
+    "arguments, fragment",
+    [
+        (["validate.py", "--checkpoint", "x", "--image-sizes", "320:160:32"], "expected FIRST:LAST:STEP such as 160:320:32"),
+        (["validate.py", "--checkpoint", "x", "--averaged", "mean", "--weights", "current"], "leave out --weights"),
+        (["summary.py", "efficientnet-b9"], "unknown preset 'efficientnet-b9'"),
+        (["train.py", "--config", "tiny", "--fine-tune-epochs", "1"], "fine_tune_epochs 1 needs fine_tune_image_size"),
+        (["train.py", "--config", "tiny", "--fine-tune-from", "nowhere"], "has no fine-tuning"),
+        (["train.py", "--fine-tune-from", "nowhere"], "no checkpoint at nowhere"),
+        (["train.py", "--config", "tiny", "--image-size", "8", "--architecture", "efficientnet-b0"], "image size 8 is too small for"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_one_line(arguments, fragment, tmp_path):
+    done = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=240)
+    message = done.stderr.splitlines()[-1]
+    assert done.returncode in (1, 2) and fragment in message and "Traceback" not in done.stderr
