@@ -99,7 +99,9 @@ def parse_training_arguments(arguments: Optional[Sequence[str]] = None) -> Train
         sys.exit(0)
     values = field_values(namespace)
     try:
-        config = load_preset(namespace.config or "digits", values)
+        is_of_checkpoint = bool(values.get("fine_tune_from")) and namespace.config is None  # whose config takes the values
+        own = {"fine_tune_from": values["fine_tune_from"]} if is_of_checkpoint else values
+        config = load_preset(namespace.config or "digits", own)
         return TrainingArguments(config, namespace.dry_run, namespace.config is not None, values)
     except ConfigError as error:
         parser.error(str(error))

@@ -86,7 +86,7 @@ def validate(*arguments):
 
 @pytest.mark.slow
 def test_validation_over_sizes_and_of_offline_averages(run, capsys):
-    assert validate("--checkpoint", run / "fine-tune", "--image-sizes", "8:24:8") == 0
+    assert validate("--checkpoint", run / "fine-tune" / "checkpoints" / "last.pt", "--image-sizes", "8:24:8") == 0
     table = rows(run / "fine-tune", "image-sizes.csv")
     assert [row["image_size"] for row in table] == ["8", "16", "24"]
     lines = capsys.readouterr().out.splitlines()
@@ -117,7 +117,11 @@ def test_a_summary_has_the_papers_columns():
     tiny, digits = json.loads(done.stdout)
     assert (tiny["preset"], tiny["image_size"], digits["image_size"]) == ("tiny", 8, 16)
     assert tiny["num_parameters"] == digits["num_parameters"] and 3.5 < digits["macs"] / tiny["macs"] < 4.5  # four times the pixels
-    assert tiny["cpu_latency_seconds"] > 0 and tiny["training_images_per_second"] > digits["training_images_per_second"] > 0
+    assert digits["activation_elements"] == pytest.approx(4 * tiny["activation_elements"], rel=0.1)
+    assert all(
+        row["cpu_latency_seconds"] > 0 and row["inference_images_per_second"] > row["training_images_per_second"] > 0
+        for row in (tiny, digits)
+    )
 
 
 @pytest.mark.parametrize(

@@ -158,16 +158,8 @@ def test_a_changed_config_does_not_resume(tmp_path):
 
 
 def validated(tmp_path, **values):
-    arguments = {
-        "checkpoint": str(tmp_path / "run"),
-        "weights": "auto",
-        "output": "",
-        "export": "",
-        "averaged": "",
-        "image_sizes": None,
-        "overrides": {},
-        **values,
-    }
+    given = {"checkpoint": str(tmp_path / "run"), "weights": "auto", "output": "", "export": "", "averaged": "", "image_sizes": None}
+    arguments = {**given, "overrides": {}, **values}
     assert validation_entry.validate(ValidationArguments(**arguments)) == 0
     return json.loads(((tmp_path / "run") / "validate.json").read_text())
 
