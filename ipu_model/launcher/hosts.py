@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import queue
 import shlex
@@ -100,8 +99,3 @@ def _command(host: str, launcher: str) -> List[str]:
         return own
     shell = f"cd {shlex.quote(os.getcwd())} && exec env PYTHONPATH={shlex.quote(_python_path())} {' '.join(map(shlex.quote, own))}"
     return [word.replace("{host}", host).replace("{command}", shell) for word in shlex.split(launcher)]
-
-
-def settings_line(settings: Dict[str, Any]) -> str:
-    """The first line that an agent is told."""
-    return json.dumps(settings)

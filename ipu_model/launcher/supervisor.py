@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import queue
 import signal
@@ -10,7 +11,7 @@ import uuid
 from typing import Any, Dict, List, Optional
 
 from .flags import CommandLine, mpi_arguments
-from .hosts import Agent, Event, handed_on_environment, is_this_host, settings_line
+from .hosts import Agent, Event, handed_on_environment, is_this_host
 from .output import Output, say
 from .topology import Topology
 
@@ -59,7 +60,7 @@ class Supervisor:
         self._agents.append(agent)
         if self._line.verbosity:
             say(f"{host}: {' '.join(agent.command)}")
-        agent.tell(settings_line(self._settings(host_index, store_port)))
+        agent.tell(json.dumps(self._settings(host_index, store_port)))
 
     def _settings(self, host_index: int, store_port: Optional[int]) -> Dict[str, Any]:
         values, topology = self._line.values, self._topology

@@ -181,6 +181,20 @@ def test_bounding_boxes_are_read_and_bad_lines_named(tmp_path):
         read_bounding_boxes(str(tmp_path / "none.csv"))
 
 
+def test_photographs_are_prepared_as_asked(picture_folder):
+    """AutoAugment acts on the same crop as standard preprocessing; validation-style pixels are those of validation, in every epoch."""
+    loaded = {}
+    for name in ("standard", "autoaugment", "validation"):
+        images = build_image_sets(folder_config(picture_folder, preprocessing=name, image_size=16), seed=3).training
+        loaded[name] = [[images.load((epoch, index))[0] for index in range(len(images))] for epoch in range(2)]
+    assert all(
+        pixels.shape == (3, 16, 16) and pixels.dtype == torch.uint8 for epochs in loaded.values() for part in epochs for pixels in part
+    )
+    assert all(torch.equal(a, b) for a, b in zip(*loaded["validation"]))
+    differing = [not torch.equal(a, b) for a, b in zip(sum(loaded["standard"], []), sum(loaded["autoaugment"], []))]
+    assert 0.3 * len(differing) < sum(differing)  # some policies leave an image as it is
+
+
 def test_auto_augment_depends_on_the_images_own_generator_alone():
     import random
 
