@@ -12,7 +12,7 @@ import torch
 from .errors import TrainingError
 from .instances import gather
 from .metrics import Scores
-from .records import write_summary, writing
+from .records import make_folder, write_summary, writing
 
 RESULT_COLUMNS = ("checkpoint", "weights", "image_size", "top1", "top5", "loss", "images", "images_per_second")
 
@@ -38,10 +38,7 @@ def evaluate(model: Any, batches: Iterable[Any]) -> Dict[str, float]:
 
 def record_result(folder: Path, result: Mapping[str, Any]) -> None:
     """Append a result to validate.csv of a folder, and write it to validate.json with the names of summary.json."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise TrainingError(f"cannot make the folder {folder}: {error.strerror}") from error
+    make_folder(folder)
     table = folder / "validate.csv"
     is_new = not table.exists()
     with writing(table, "a") as file:

@@ -44,6 +44,14 @@ class Table:
             csv.DictWriter(file, self._columns).writerow(row)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder where there is none; TrainingError where that cannot be done."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrainingError(f"cannot make the folder {folder}: {error.strerror}") from error
+
+
 @contextlib.contextmanager
 def writing(path: Path, mode: str) -> Iterator[Any]:
     """Open a file for writing; TrainingError that names it where it cannot be written (full disk, no permission)."""

@@ -21,7 +21,7 @@ from config.fine_tuning import fine_tuning
 from .checkpoint import LAST, check_same_config, load_checkpoint, newest_whole_checkpoint, plain_config
 from .errors import CheckpointError, TrainingError
 from .instances import is_first, share
-from .records import write_config, writing
+from .records import make_folder, write_config, writing
 
 RUNS = Path("runs")
 LAUNCH_FILE = "launch-id"  # which launch of torch.distributed's launcher (poprun's engine) a run belongs to
@@ -73,7 +73,7 @@ def _open_run(config: Config) -> Tuple[Path, Optional[Dict[str, Any]]]:
     is_used = (folder / "checkpoints").is_dir() and any((folder / "checkpoints").iterdir())
     if payload is None and is_used:
         raise ConfigError(f"{folder} holds a run already: go on with --resume auto, or choose another --output")
-    _make(folder)
+    make_folder(folder / "checkpoints")
     write_config(folder / "config.yml", {"preset": config.preset, **plain_config(config)})
     _note_launch(folder)
     return folder, payload
@@ -135,13 +135,6 @@ def starting_weights(place: Path, config: Config) -> Mapping[str, torch.Tensor]:
 def _new_folder(preset: str) -> Path:
     base = RUNS / f"{preset}-{time.strftime('%Y%m%d-%H%M%S')}"
     return next(p for p in (base, *(Path(f"{base}-{n}") for n in range(2, 1000))) if not p.exists())
-
-
-def _make(folder: Path) -> None:
-    try:
-        (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise TrainingError(f"cannot make the folder {folder}: {error.strerror}") from error
 
 
 def derived_values(config: Config, num_images: int, num_classes: int) -> Dict[str, Any]:

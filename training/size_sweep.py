@@ -6,7 +6,7 @@ import csv
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Sequence
 
-from .records import writing
+from .records import make_folder, writing
 
 COLUMNS: Sequence[str] = ("image_size", "top1", "top5", "loss", "images", "images_per_second", "is_best", "is_on_front")
 PATIENCE = 2  # sizes in a row without a better accuracy after which the search for the best one stops
@@ -52,6 +52,7 @@ def marked(rows: Sequence[Row]) -> List[Row]:
 
 def write_sweep(folder: Path, rows: Sequence[Row], title: str) -> List[str]:
     """Write image-sizes.csv and image-sizes.png; gives the lines to print."""
+    make_folder(folder)
     with writing(folder / "image-sizes.csv", "w") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()

@@ -119,9 +119,10 @@ def test_the_search_for_the_best_size_stops_after_two_that_are_no_better():
 def test_a_sweep_is_written(tmp_path):
     rows = sweep_sizes([16, 24, 32], accuracies(s16=50.0, s24=40.0, s32=60.0))
     assert [row["is_on_front"] for row in rows] == [1, 0, 1]
-    lines = write_sweep(tmp_path, rows, "x")
+    lines = write_sweep(tmp_path / "new", rows, "x")
     assert lines[-2] == "best size   32 pixels, top-1 60.00 %"
-    assert (tmp_path / "image-sizes.csv").read_text().count("\n") == 4 and (tmp_path / "image-sizes.png").stat().st_size > 1000
+    assert (tmp_path / "new" / "image-sizes.csv").read_text().count("\n") == 4
+    assert (tmp_path / "new" / "image-sizes.png").stat().st_size > 1000
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=12))
