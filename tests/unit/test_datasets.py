@@ -18,8 +18,6 @@ from datasets.arrays import load_digits, read_idx
 from datasets.errors import DataError
 from datasets.factory import build_image_sets
 from datasets.folders import class_folders, read_bounding_boxes
-from datasets.loader import build_training_loader, build_validation_loader
-from datasets.order import Share, TrainingOrder, ValidationOrder
 from datasets.preprocessing import random_crop_box, resize_and_centre_crop, shift
 
 
@@ -27,22 +25,6 @@ def options(iterations=1, replicas=1, accumulation=1):
     chosen = poptorch.Options().deviceIterations(iterations).replicationFactor(replicas)
     chosen.Training.gradientAccumulation(accumulation)
     return chosen
-
-
-@pytest.fixture
-def picture_folder(tmp_path):
-    """Two classes with 12 + 4 pictures of different shapes and kinds."""
-    generator = np.random.default_rng(0)
-    for part, count in (("train", 6), ("val", 2)):
-        for label, name in enumerate(("cat", "dog")):
-            folder = tmp_path / part / name
-            folder.mkdir(parents=True)
-            for index in range(count):
-                pixels = generator.integers(0, 255, (40 + 8 * index, 50, 3), dtype=np.uint8)
-                pixels[..., label] = 255
-                image = Image.fromarray(pixels)
-                (image.convert("L") if index == 1 else image).save(folder / f"{index}.{'png' if index % 2 else 'jpg'}")
-    return tmp_path
 
 
 def folder_config(path, **values):
@@ -208,107 +190,3 @@ def test_auto_augment_depends_on_the_images_own_generator_alone():
     assert all(result.shape == image.shape and result.dtype == torch.uint8 for result in results)
     assert torch.equal(results[3], results[-1])
     assert sum(not torch.equal(result, image) for result in results) > 6  # most policies change the image
-
-
-# ---- order and loaders
-
-
-@settings(max_examples=40, deadline=None)
-@given(images=st.integers(1, 60), micro=st.integers(1, 5), per_call=st.integers(1, 5), epoch=st.integers(0, 3), seed=st.integers(0, 99))
-def test_training_order_visits_each_image_at_most_once_and_can_start_anywhere(images, micro, per_call, epoch, seed):
-    order = TrainingOrder(images, micro, per_call, seed)
-    order.epoch = epoch
-    whole = list(order)
-    keys = [key for batch in whole for key in batch]
-    assert len(keys) == len(set(keys)) == images // (micro * per_call) * micro * per_call
-    for call in range(order.calls_per_epoch + 1):
-        order.first_call = call
-        assert list(order) == whole[call * per_call :]
-        assert len(order) == len(whole) - call * per_call
-
-
-def test_training_order_changes_with_epoch_and_seed():
-    orders = [TrainingOrder(50, 5, 2, seed) for seed in (0, 0, 1)]
-    orders[1].epoch = 1
-    assert len({str(list(order)) for order in orders}) == 3
-
-
-@settings(max_examples=30, deadline=None)
-@given(images=st.integers(1, 60), micro=st.integers(1, 7), per_call=st.integers(1, 5))
-def test_validation_order_visits_every_image_in_order(images, micro, per_call):
-    indices = [index for batch in ValidationOrder(images, micro, per_call) for _, index in batch]
-    assert indices[:images] == list(range(images))
-    assert len(indices) % (micro * per_call) == 0
-    assert set(indices[images:]) <= {images - 1}
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    images=st.integers(1, 90), micro=st.integers(1, 4), steps=st.integers(1, 3), local=st.integers(1, 3), processes=st.integers(1, 4),
-)  # fmt: skip
-def test_processes_share_the_images_without_overlap_or_loss(images, micro, steps, local, processes):
-    total = local * processes
-    shares = [Share(process * local, local, total) for process in range(processes)]
-    for build in (
-        lambda *share: TrainingOrder(images, micro, steps * total, 7, *share),
-        lambda *share: ValidationOrder(images, micro, steps * total, *share),
-    ):
-        whole, parts = list(build()), [list(build(share)) for share in shares]
-        assert [len(list(part)) for part in parts] == [len(build(share)) for share in shares]
-        joined = [batch for row in zip(*[iter(part) for part in parts]) for batch in row] if local == 1 else None
-        assert joined is None or joined == whole  # replicas take turns
-        assert sorted(batch for part in parts for batch in part) == sorted(whole)
-    seen = [position for share in shares for position in share.positions(0, len(parts[0]) * micro, micro).tolist()]
-    assert sorted(seen) == list(range(len(whole) * micro))
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_loaders_give_combined_batches(picture_folder, workers):
-    sets = build_image_sets(folder_config(picture_folder), seed=0)
-    loader, order = build_training_loader(sets.training, options(1, 2, 2), 2, seed=0, num_workers=workers)
-    assert (len(loader), order.calls_per_epoch) == (1, 1)
-    batches = list(loader)
-    assert [pixels.shape for pixels, _, _ in batches] == [(8, 3, 16, 16)]
-    assert batches[0][1].dtype == torch.int32
-    again = list(loader)
-    assert torch.equal(batches[0][0], again[0][0])  # the epoch has not moved on
-    validation = list(build_validation_loader(sets.validation, options(3), 1, num_workers=workers))
-    assert torch.cat([is_real for _, _, is_real in validation]).tolist() == [True] * 4 + [False] * 2
-
-
-def test_too_few_images_for_a_call_is_an_error(picture_folder):
-    sets = build_image_sets(folder_config(picture_folder), seed=0)
-    with pytest.raises(DataError, match="12 images, one call consumes 16"):
-        build_training_loader(sets.training, options(1, 2, 2), 4, seed=0, num_workers=0)
-
-
-def damaged_folder(root, count):
-    """`count` good pictures in two classes, one truncated and one that is text."""
-    for part in ("train", "val"):
-        for name in ("a", "b"):
-            folder = root / part / name
-            folder.mkdir(parents=True)
-            for index in range(count // 2):
-                Image.new("RGB", (8, 8), (index % 256, 0, 0)).save(folder / f"{index:05d}.png")
-    return root
-
-
-def test_a_damaged_file_is_skipped_counted_and_named(tmp_path, caplog):
-    root = damaged_folder(tmp_path, 2000)
-    broken = root / "val" / "a" / "00003.png"
-    broken.write_bytes(broken.read_bytes()[:40])
-    sets = build_image_sets(folder_config(root, image_size=8), seed=0)
-    loader = build_validation_loader(sets.validation, options(), 100, num_workers=0)
-    real = sum(int(is_real.sum()) for _, _, is_real in loader)
-    assert real == 1999
-    assert loader.unreadable == {3}
-    assert str(broken) in caplog.text
-
-
-def test_too_many_damaged_files_stop_the_run(tmp_path):
-    root = damaged_folder(tmp_path, 40)
-    (root / "train" / "b" / "00001.png").write_text("not a picture")
-    sets = build_image_sets(folder_config(root, image_size=8), seed=0)
-    loader, _ = build_training_loader(sets.training, options(), 40, seed=0, num_workers=0)
-    with pytest.raises(DataError, match="1 of 40 images cannot be read, more than 0.1%.*00001.png"):
-        list(loader)
