@@ -40,17 +40,17 @@ def test_the_study_is_written_from_runs_that_are_there(tmp_path, monkeypatch, ca
         for seed in (1, 2):
             run = study.run_folder(tmp_path / "digits", variant, seed)
             (run / "fine-tune").mkdir(parents=True)
-            (run / "summary.json").write_text(json.dumps({"images_per_second": speed[variant]}))
+            (run / "summary.json").write_text(json.dumps({"images_per_second": speed[variant], "val_top1": 50.0}))
             (run / "fine-tune" / "summary.json").write_text(json.dumps({"val_top1": accuracy[variant] + seed, "epochs": 2}))
     monkeypatch.setattr(sys, "argv", ["study", "--output", str(tmp_path), "--seeds", "1", "2"])
     study.main()
     lines = capsys.readouterr().out.splitlines()
-    assert lines[2].startswith("| G1-GN-Native | 91.50 ± 0.71 | 100 | ")
+    assert lines[2].startswith("| G1-GN-Native | 50.00 | 91.50 ± 0.71 | 100 | ")
     front = [line.split("|")[1].strip() for line in lines if line.endswith("| yes |")]
     assert front == ["G16-GN-Half", "G16-LN+PN-Native", "G16-LN+PN-Half"]
     assert (tmp_path / "digits" / "study.png").stat().st_size > 1000
     config = study.study_config(study_arguments(), "G16-GN-Half", 3, tmp_path)
-    assert (config.data.image_size, config.fine_tune.fine_tune_image_size, config.model.proxy_norm) == (16, 32, False)
+    assert (config.data.image_size, config.fine_tune.fine_tune_image_size, config.model.proxy_norm) == (24, 32, False)
 
 
 def study_arguments():
