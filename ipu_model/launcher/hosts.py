@@ -33,7 +33,8 @@ def is_this_host(name: str) -> bool:
 
 def handed_on_environment() -> Dict[str, str]:
     """Variables of this process that agents on other hosts get as well."""
-    return {name: value for name, value in os.environ.items() if name.startswith(HANDED_ON)}
+    handed_on = {name: value for name, value in os.environ.items() if name.startswith(HANDED_ON)}
+    return {**handed_on, "PYTHONPATH": _python_path()}
 
 
 class Agent:

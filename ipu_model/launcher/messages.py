@@ -8,7 +8,7 @@ from typing import Any, Dict, Optional
 
 _MARK = "\x1e"
 _ATOMIC_BYTES = 4096  # several processes write to one pipe: Linux keeps writes of this size together (PIPE_BUF)
-_PIECE = 600  # characters of output in a message; JSON writes each with at most six bytes
+_PIECE = 300  # characters of output in a message; JSON writes each with at most twelve bytes
 
 
 def send(**message: Any) -> None:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 from hypothesis import given, strategies as st
 
+from ipu_model.launcher import messages
 from ipu_model.launcher.flags import FLAGS, parse
+from ipu_model.launcher.instance import _cores
+from ipu_model.launcher.network import interface
+from ipu_model.launcher.output import Output
 from ipu_model.launcher.topology import TopologyError, build_topology
 
 PROGRAM = ["python", "train.py", "--config", "digits", "--num-replicas", "9"]
@@ -117,3 +122,39 @@ def test_a_host_file(tmp_path):
     path = tmp_path / "hosts"
     path.write_text("# two machines\na slots=1\n\nb:1  # the second\n")
     assert topology("--hostfile", str(path), "--num-instances=2", "--num-replicas=2").hosts == ("a", "b")
+
+
+# ---- what it is made of
+
+
+@given(st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=40), st.integers(1, 60))
+def test_output_travels_in_pieces_that_a_pipe_keeps_together(text, times):
+    written = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(messages.os, "write", lambda target, data: written.append(data))
+        messages.send_output(3, "stdout", text * times)
+    assert all(len(line) <= 4096 and line.count(b"\n") == 1 for line in written)
+    received = [messages.receive(line.decode()) for line in written]
+    assert "".join(message["text"] for message in received) == text * times
+    assert messages.receive("other output\n") is None
+
+
+def test_lines_are_joined_and_numbered(capsys):
+    output = Output(only=None)
+    for instance, stream, text in ((0, "stdout", "a"), (1, "stdout", "b\nc"), (0, "stdout", "d\n"), (1, "stderr", "oh\nno")):
+        output.add(instance, stream, text)
+    output.finish(1)
+    shown = capsys.readouterr()
+    assert shown.out.splitlines() == ["[1] b", "[0] ad", "[1] c"]
+    assert shown.err.splitlines() == ["[1] oh", "[1] no"] and output.last_errors(1) == ["oh", "no"]
+
+
+def test_lists_of_cores():
+    assert _cores("0-3,8\n") == {0, 1, 2, 3, 8} and _cores("") == set()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="interfaces are asked for by a call of Linux")
+def test_the_interface_that_leads_to_a_host():
+    assert interface("localhost", 1) == interface("localhost", 1, "127.0.0.0/8") == "lo"
+    with pytest.raises(ValueError, match="--host-subnet 203.0.113.0/24: this host has .*127.0.0.1"):
+        interface("localhost", 1, "203.0.113.0/24")
