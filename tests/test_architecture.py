@@ -124,3 +124,9 @@ def test_only_the_entry_points_name_the_ipu_model():
     named = [str(path.relative_to(ROOT)) for room in ROOMS for path in (ROOT / room).rglob("*.py") if "ipu_model" in set(imports(path))]
     assert not named
     assert all("ipu_model" in set(imports(ROOT / name)) for name in ENTRY_POINTS)
+
+
+def test_each_test_file_has_a_name_of_its_own():
+    """pytest imports them by their bare names."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert len(names) == len(set(names))
