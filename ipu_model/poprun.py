@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from typing import Optional, Sequence
 
@@ -21,10 +23,14 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         return 2
     for note in line.notes:
         say(note)
-    if line.values["print_topology"]:
-        sys.stdout.write("\n".join(topology.table()) + "\n")
-        sys.stdout.flush()
-    return Supervisor(line, topology).run()
+    try:
+        if line.values["print_topology"]:
+            sys.stdout.write("\n".join(topology.table()) + "\n")
+            sys.stdout.flush()
+        return Supervisor(line, topology).run()
+    except BrokenPipeError:  # nobody reads the output any more (`| head`): the instances have been ended
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
 
 
 if __name__ == "__main__":

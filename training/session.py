@@ -6,6 +6,8 @@ import contextlib
 import logging
 import os
 import random
+import select
+import signal
 import sys
 import time
 from pathlib import Path
@@ -30,10 +32,14 @@ logger = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def user_errors(program: str) -> Iterator[None]:
-    """A user's mistake ends the program with one line on stderr and exit code 1; anything else keeps its traceback."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    """A user's mistake ends the program with one line on stderr and exit code 1; anything else keeps its traceback.
+
+    Where nobody reads standard output any more (`| head`), the program ends without a word, with the exit code of SIGPIPE.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[_Messages(sys.stdout)])
     try:
         yield
+        sys.stdout.flush()
     except (ConfigError, CheckpointError, TrainingError, ValueError, poptorch.Error) as error:
         message = getattr(error, "message", None) or str(error)
         sys.stderr.write(f"{program}: error: {message}\n")
@@ -41,6 +47,26 @@ def user_errors(program: str) -> Iterator[None]:
     except KeyboardInterrupt:
         sys.stderr.write(f"{program}: interrupted\n")
         sys.exit(130)
+    except BrokenPipeError:
+        if not _has_no_reader(sys.stdout.fileno()):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python still flushes at its end
+        sys.exit(128 + signal.SIGPIPE)
+
+
+def _has_no_reader(file: int) -> bool:
+    poll = select.poll()
+    poll.register(file, 0)
+    return any(events & select.POLLERR for _, events in poll.poll(0))
+
+
+class _Messages(logging.StreamHandler):
+    """Logged messages, as print would print them: logging itself would report a closed pipe and go on."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if isinstance(sys.exc_info()[1], BrokenPipeError):
+            raise
+        super().handleError(record)
 
 
 def seed_everything(seed: int) -> None:

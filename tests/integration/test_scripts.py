@@ -34,14 +34,10 @@ def losses(folder):
     return [line.split(",")[:6] for line in lines]
 
 
-def test_help_needs_neither_torch_nor_a_second():
-    begin = time.perf_counter()
-    code, out, _ = finish("-X", "importtime", "train.py", "--help")
-    seconds = time.perf_counter() - begin
+def test_help_does_not_wait_for_torch():
+    code, out, imported = finish("-X", "importtime", "train.py", "--help")
     assert code == 0 and "--micro-batch-size" in out
-    code, _, imported = finish("-X", "importtime", "train.py", "--help")
-    assert " torch\n" not in imported
-    assert seconds < 5  # a second where nothing else runs; this machine may be busy
+    assert " argparse\n" in imported and " torch\n" not in imported
 
 
 def test_a_dry_run_shows_derived_values():
@@ -74,6 +70,16 @@ def test_a_mistake_is_one_line_and_no_traceback(tmp_path, arguments, code, fragm
     assert returned == code
     assert fragment in error and "Traceback" not in error
     assert len([line for line in error.splitlines() if not line.startswith("IPU Model")]) == 1
+
+
+@pytest.mark.parametrize("last", ["--dry-run", pytest.param("--log-every-steps=1", marks=pytest.mark.slow)])
+def test_output_that_nobody_reads_ends_the_program_without_a_word(tmp_path, last):
+    process = start("train.py", "--config", "tiny", "--output", str(tmp_path / "run"), last)
+    process.stdout.close()
+    process.stdout = None
+    error = process.communicate(timeout=120)[1]
+    assert process.returncode == 128 + signal.SIGPIPE
+    assert [line for line in error.splitlines() if not line.startswith("IPU Model")] == []
 
 
 @pytest.mark.slow
