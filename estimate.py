@@ -106,7 +106,7 @@ def trace_config(config: Config, is_inference: bool) -> Tuple[Any, Settings, Lis
     from ipu_options.options import training_options, validation_options
     from ipu_options.pipeline import place_on_ipus, split_candidates
     from models.norm import norm_parameter_names
-    from models.task import TrainingTask, build_classifier
+    from models.task import build_classifier, build_training_task
     from training.optimizers import build_optimizer
 
     num_classes = training_size(config.data, config.run.seed)[1]
@@ -122,7 +122,7 @@ def trace_config(config: Config, is_inference: bool) -> Tuple[Any, Settings, Lis
         inputs: Tuple[Any, ...] = (torch.empty(batch * options.device_iterations * options.replication_factor, channels, size, size,
                                                dtype=torch.uint8, device="meta"),)  # fmt: skip
     else:
-        task = TrainingTask(classifier, config.augmentation).train()
+        task = build_training_task(classifier, config.model, config.augmentation)
         place_on_ipus(task, classifier.network, splits)
         options = training_options(config.batch, config.ipu, config.precision, config.optimizer, **shared)
         executor = poptorch.trainingModel(task, options, build_optimizer(config, task, norm_parameter_names(task)))

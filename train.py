@@ -157,18 +157,15 @@ def build_parts(config: Config, sets: Any) -> Any:
     from ipu_options.options import training_options, validation_options
     from ipu_options.pipeline import place_on_ipus
     from models.architectures import check_image_size
-    from models.freezing import train_only
     from models.norm import norm_parameter_names
-    from models.task import TrainingTask, build_classifier, host_preparation
+    from models.task import build_classifier, build_training_task, host_preparation
     from training.optimizers import build_optimizer
     from training.trainer import Parts
 
     check_image_size(config.model.architecture, min(config.data.image_size, config.validation_image_size))
     classifier = build_classifier(config.model, sets.num_classes, config.precision)
     validation_classifier = copy.deepcopy(classifier).eval()
-    task = TrainingTask(classifier, config.augmentation).train()
-    if config.model.trainable_layers:
-        train_only(classifier.network, config.model.trainable_layers)
+    task = build_training_task(classifier, config.model, config.augmentation)
     place_on_ipus(task, classifier.network, config.ipu.pipeline_splits)
     place_on_ipus(validation_classifier, validation_classifier.network, config.ipu.pipeline_splits)
 

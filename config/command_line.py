@@ -10,6 +10,7 @@ from typing import Any, Dict, List, NoReturn, Optional, Sequence, Tuple, get_arg
 
 from typing_extensions import Literal
 
+from .fine_tuning import fine_tuning
 from .presets import ConfigError, load_preset, nearest, preset_names
 from .resolved import SECTION_OF_FIELD, SECTIONS, Config
 
@@ -151,6 +152,7 @@ def parse_estimate_arguments(
     known = ", ".join(schedules)
     parser.add_argument("--pipeline-schedule", choices=schedules, metavar="NAME", help=f"one of {known} (default: the preset's)")
     parser.add_argument("--inference", action="store_true", help="the validation model instead of the training model")
+    parser.add_argument("--fine-tuning", action="store_true", help="the second phase of training (fine_tune_...) instead of the first")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--report", default="", metavar="FILE.html", help="write a page with charts")
     parser.add_argument("--sweep", nargs="*", default=[], metavar="PRESET", help="further presets to compare in one table")
@@ -160,6 +162,7 @@ def parse_estimate_arguments(
     values = field_values(namespace)
     try:
         configs = [load_preset(name, values) for name in (namespace.config, *namespace.sweep)]
+        configs = [fine_tuning(config) if namespace.fine_tuning else config for config in configs]
     except ConfigError as error:
         parser.error(str(error))
     return EstimateArguments(

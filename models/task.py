@@ -13,6 +13,7 @@ from config import AugmentationConfig, ModelConfig, PrecisionConfig
 
 from .augmentation import Cutmix, Labels, Mixup
 from .factory import build_model
+from .freezing import train_only
 
 # Mean and standard deviation of ImageNet's training images, 0 to 255 (torchvision's constants times 255).
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
@@ -90,6 +91,18 @@ def build_classifier(config: ModelConfig, num_classes: int, precision: Precision
     """A classifier with weights and activations in the types that the precision asks for."""
     classifier = Classifier(build_model(config, num_classes), compute_dtype(precision))
     return classifier.half() if precision.is_half_master else classifier
+
+
+def build_training_task(classifier: Classifier, config: ModelConfig, augmentation: AugmentationConfig) -> TrainingTask:
+    """A task in training mode, in which only `trainable_layers` of the network train where the config names any.
+
+    Raises:
+        ValueError: a trainable layer does not exist.
+    """
+    task = TrainingTask(classifier, augmentation).train()
+    if config.trainable_layers:
+        train_only(classifier.network, config.trainable_layers)
+    return task
 
 
 def compute_dtype(precision: PrecisionConfig) -> torch.dtype:

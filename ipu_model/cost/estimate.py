@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Callable, Dict, List, Sequence, Tuple
+from typing import Dict, List, Sequence, Tuple
 
 from ipu_model.program.ops import Op, Program
 from ipu_model.program.simplify import simplified
@@ -113,14 +113,13 @@ def estimate_program(program: Program, settings: Settings, machine: Machine) -> 
     stages: List[StageEstimate] = []
     layers: Dict[str, float] = {}
     update = Work()
-    for op in ops:
-        ahead, back = op_work(op, program.is_training, settings, ipu)
-        if op.is_once_per_update:
-            update += ahead + back
-        else:
-            layers[op.path] = layers.get(op.path, 0.0) + ahead.cycles + back.cycles
+    for op in (op for op in ops if op.is_once_per_update):
+        update += forward_work(op, settings, ipu) + (backward_work(op, settings, ipu) if program.is_training else Work())
     for stage in range(program.num_stages):
-        forward, backward = stage_work(ops, stage, lambda op: program.stage_of_block[op.block], program.is_training, settings, ipu)
+        works = micro_batch_work([op for op in ops if program.stage_of_block[op.block] == stage], program.is_training, settings, ipu)
+        for op, ahead, back in works:
+            layers[op.path] = layers.get(op.path, 0.0) + ahead.cycles + back.cycles
+        forward, backward = total_work(works)
         cleaned = replace(program, ops=ops)
         memory = stage_memory(cleaned, stage, settings, ipu, forward.steps + backward.steps)
         transfer = _transfer_cycles(program, stage, settings, ipu)
@@ -129,22 +128,25 @@ def estimate_program(program: Program, settings: Settings, machine: Machine) -> 
     return _combine(program, settings, machine, stages, layers, update)
 
 
-def op_work(op: Op, is_training: bool, settings: Settings, ipu: Ipu) -> Tuple[Work, Work]:
-    """Forward and backward work of an operation, recomputation included in the latter."""
-    ahead = forward_work(op, settings, ipu)
-    back = backward_work(op, settings, ipu) if is_training else Work()
-    return ahead, back + ahead if is_training and settings.is_recomputed and not op.is_once_per_update else back
+def micro_batch_work(ops: Sequence[Op], is_training: bool, settings: Settings, ipu: Ipu) -> List[Tuple[Op, Work, Work]]:
+    """Forward and backward work of a stage's operations for one micro batch.
+
+    Recomputation is a part of the backward work; a stage without a backward pass, as that of frozen layers, is not recomputed.
+    """
+    works = []
+    is_recomputed = is_training and settings.is_recomputed and any(op.has_backward for op in ops)
+    for op in (op for op in ops if not op.is_once_per_update):
+        ahead = forward_work(op, settings, ipu)
+        back = backward_work(op, settings, ipu) if is_training else Work()
+        works.append((op, ahead, back + ahead if is_recomputed else back))
+    return works
 
 
-def stage_work(
-    ops: Sequence[Op], stage: int, stage_of: Callable[[Op], int], is_training: bool, settings: Settings, ipu: Ipu
-) -> Tuple[Work, Work]:
-    """Forward and backward work of a stage for one micro batch."""
+def total_work(works: Sequence[Tuple[Op, Work, Work]]) -> Tuple[Work, Work]:
+    """Forward and backward work of all operations."""
     forward, backward = Work(), Work()
-    for op in ops:
-        if stage_of(op) == stage and not op.is_once_per_update:
-            ahead, back = op_work(op, is_training, settings, ipu)
-            forward, backward = forward + ahead, backward + back
+    for _, ahead, back in works:
+        forward, backward = forward + ahead, backward + back
     return forward, backward
 
 

@@ -47,7 +47,9 @@ def stage_memory(program: Program, stage: int, settings: Settings, ipu: Ipu, num
     if settings.is_optimizer_sharded:
         state /= settings.replication_factor
     ops = program.ops_of_stage(stage)
-    live, temporary = _worst_point(ops, settings, ipu) if not program.is_training else _worst_training_point(ops, settings, ipu)
+    live, temporary = _worst_point(ops, settings, ipu)
+    if program.is_training:
+        live, temporary = max((live, temporary), (_kept_bytes(ops, settings), _largest_temporary(ops, settings, ipu)), key=sum)
     return Memory(
         weights=sum(variable.tensor.bytes for variable in variables) / tiles,
         optimizer_state=state / tiles,
@@ -85,7 +87,7 @@ def _lifetimes(ops: Sequence[Op]) -> Tuple[Dict[int, int], Dict[int, int]]:
 
 
 def _worst_point(ops: Sequence[Op], settings: Settings, ipu: Ipu) -> Tuple[float, float]:
-    """(live, temporary) bytes where their sum is largest, when nothing waits for a backward pass."""
+    """(live, temporary) bytes of the forward pass where their sum is largest, when nothing is kept for a backward pass."""
     ops = [op for op in ops if not op.is_once_per_update]
     last, size = _lifetimes(ops)
     live: Dict[int, int] = {}
@@ -113,14 +115,17 @@ def _runs_in_place(op: Op, last: Dict[int, int], position: int) -> bool:
     return is_mapped and any(last[number] <= position and tensor.bytes == op.output.bytes for number, tensor in zip(op.reads, op.inputs))
 
 
-def _worst_training_point(ops: Sequence[Op], settings: Settings, ipu: Ipu) -> Tuple[float, float]:
-    """(live, temporary) bytes at the start of a stage's backward pass, when all that it reads is there.
+def _kept_bytes(ops: Sequence[Op], settings: Settings) -> float:
+    """Bytes at the start of a stage's backward pass, when all that it reads is there.
 
     A stage that is recomputed piece by piece holds the boundaries of the pieces and the inside of the largest.
     """
-    temporary = max((temporary_bytes(op, settings, ipu) for op in ops), default=0.0)
     whole = float(sum(stored_bytes(ops)))
-    return min(whole, _recomputed_in_pieces(ops)) if settings.is_recomputed else whole, temporary
+    return min(whole, _recomputed_in_pieces(ops)) if settings.is_recomputed else whole
+
+
+def _largest_temporary(ops: Sequence[Op], settings: Settings, ipu: Ipu) -> float:
+    return max((temporary_bytes(op, settings, ipu) for op in ops if not op.is_once_per_update), default=0.0)
 
 
 _NUMBERS_OF_PIECES = (2, 4, 8, 16, 32)
@@ -166,7 +171,7 @@ def stored_bytes(ops: Sequence[Op]) -> List[int]:
     needed: Dict[int, int] = {}
     for op in ops:
         reads_inputs = op.kind in ("conv", "matmul", "norm") or (op.kind == "elementwise" and op.name not in ("add", "sub", "neg", "rsub"))
-        if reads_inputs and (op.input_gradients or op.parameter_gradients) and not op.is_once_per_update:
+        if reads_inputs and op.has_backward:
             for number, tensor in zip(op.reads, op.inputs):
                 needed[number] = max(needed.get(number, 0), tensor.bytes)
     return list(needed.values())
@@ -185,10 +190,11 @@ def boundary_bytes(program: Program, stage: int) -> int:
 
 def _stash_bytes(program: Program, stage: int, num_stages: int, settings: Settings) -> float:
     """What waits for the backward passes of micro batches under way: 2 (S - stage) - 1 of them in a pipeline of S stages."""
-    if not program.is_training or settings.schedule == "sequential" or num_stages == 1:
+    ops = program.ops_of_stage(stage)
+    if not program.is_training or settings.schedule == "sequential" or num_stages == 1 or not any(op.has_backward for op in ops):
         return 0.0
     waiting = 2 * (num_stages - stage - 1)
-    held = boundary_bytes(program, stage) if settings.is_recomputed else sum(stored_bytes(program.ops_of_stage(stage)))
+    held = boundary_bytes(program, stage) if settings.is_recomputed else sum(stored_bytes(ops))
     return float(waiting * (held or sum(tensor.bytes for tensor in program.inputs)))
 
 
@@ -203,11 +209,12 @@ def liveness(program: Program, stage: int, memory: Memory, settings: Settings, i
     crossing = _crossing_bytes(ops)[: len(ops) + 1]
     if not program.is_training:
         return [always + value / ipu.tiles for value in crossing]
-    share = memory.activations / max(sum(stored_bytes(ops)) / ipu.tiles, 1.0)  # below 1 where it is recomputed in pieces
     stored = [0.0]
     for position in range(len(ops)):
         stored.append(stored[-1] + sum(stored_bytes(ops[position : position + 1])))
-    scale = memory.activations / stored[-1] if stored[-1] else 0.0
+    scale = _kept_bytes(ops, settings) / stored[-1] / ipu.tiles if stored[-1] else 0.0  # a tensor with two readers is stored once
     backward = [always + value * scale for value in reversed(stored)]
-    forward = crossing if settings.is_recomputed else [value * share for value in stored]
-    return [always + value / ipu.tiles for value in forward] + backward
+    forward = [
+        value / ipu.tiles if settings.is_recomputed else max(value / ipu.tiles, kept * scale) for value, kept in zip(crossing, stored)
+    ]
+    return [always + value for value in forward] + backward

@@ -9,7 +9,7 @@ from typing import List, Optional, Sequence, Tuple
 from ipu_model.program.ops import Op, Program, Tensor
 from ipu_model.program.simplify import simplified
 
-from .estimate import Estimate, estimate_program, stage_work
+from .estimate import Estimate, estimate_program, micro_batch_work, total_work
 from .hardware import Machine
 from .memory import boundary_bytes, stage_memory
 from .settings import Settings
@@ -50,7 +50,8 @@ def best_cuts(program: Program, num_stages: int, settings: Settings, machine: Ma
     units = len(program.stage_of_block)
     ipu = machine.ipu
     program = replace(program, ops=tuple(op for op in simplified(program.ops) if not op.is_once_per_update))
-    work = [stage_work(program.ops, unit, lambda op: op.block, program.is_training, settings, ipu) for unit in range(units)]
+    by_unit = [[op for op in program.ops if op.block == unit] for unit in range(units)]
+    work = [total_work(micro_batch_work(ops, program.is_training, settings, ipu)) for ops in by_unit]
     cycles = [forward.cycles + backward.cycles for forward, backward in work]
     steps = [forward.steps + backward.steps for forward, backward in work]
 

@@ -66,6 +66,11 @@ class Op:
     writes: int = -1
 
     @property
+    def has_backward(self) -> bool:
+        """Whether a gradient flows through it for each micro batch."""
+        return bool(self.input_gradients or self.parameter_gradients) and not self.is_once_per_update
+
+    @property
     def macs(self) -> int:
         """Multiply-accumulate operations: of a convolution, output elements x input channels of a group x kernel size."""
         if self.kind == "conv":

@@ -86,7 +86,6 @@ class Recording:
     block_starts: List[BlockStart] = field(default_factory=list)
     losses: Losses = field(default_factory=Losses)
     overlap: Overlap = field(default_factory=Overlap)
-    num_recomputation_checkpoints: int = 0
     name_scopes: List[str] = field(default_factory=list)
     multi_conv_size: Optional[int] = None  # convolutions so far inside of a MultiConv, None outside
     used_inputs: Set[int] = field(default_factory=set)  # ids of the input tensors that operations take

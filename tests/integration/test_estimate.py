@@ -17,6 +17,7 @@ import ipu_model
 import poptorch
 import train
 from config import load_preset
+from config.fine_tuning import fine_tuning
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -57,6 +58,25 @@ def test_what_is_stated_changes_the_estimate(monkeypatch, capsys):
     assert values("--no-recomputation")["ipus"][0]["cycles"] < plain["ipus"][0]["cycles"]
     larger = values("--micro-batch-size", "6", "--gradient-accumulation", "3")
     assert larger["ipus"][0]["peak_bytes_per_tile"] > plain["ipus"][0]["peak_bytes_per_tile"]
+
+
+def test_the_fine_tuning_phase_has_an_estimate_of_its_own(monkeypatch, capsys):
+    config = fine_tuning(load_preset("digits-half", {}))
+    program, settings, _ = entry.trace_config(config, is_inference=False)
+    trained = {variable.name for variable in program.variables if variable.is_trained}
+    layers = tuple(f"classifier.network.{layer}." for layer in config.model.trainable_layers)
+    assert trained and all(name.startswith(layers) for name in trained)
+    assert program.inputs[0].shape[2] == 16 and settings.gradient_accumulation == config.batch.accumulation_steps
+
+    def speed(*arguments):
+        text = run(monkeypatch, capsys, "--config", "digits-half", "--json", "--fine-tuning", *arguments)[1]
+        return json.loads(text)["images_per_second"]
+
+    assert speed() > speed("--fine-tune-layers", "blocks", "conv_head", "bn2", "classifier")
+    code, _, error = run(monkeypatch, capsys, "--config", "tiny", "--fine-tuning")
+    assert code == 2 and "give --fine-tune-epochs" in error and len(error.splitlines()) == 1
+    code, _, error = run(monkeypatch, capsys, "--config", "tiny", "--trainable-layers", "clasifier")
+    assert code == 1 and "did you mean 'classifier'?" in error
 
 
 def test_a_preset_that_does_not_fit_exits_with_1(monkeypatch, capsys):

@@ -18,7 +18,7 @@ logger = logging.getLogger("poptorch::python")
 
 
 def recomputationCheckpoint(*tensors: Any) -> Any:
-    """Keep these tensors for the backward pass where the rest is recomputed: values are unchanged, the points are counted.
+    """Keep these tensors for the backward pass where the rest is recomputed: values are unchanged; the cost model chooses itself.
 
     One tensor gives a tensor, several a tuple, one list or tuple the same type.
     """
@@ -28,9 +28,6 @@ def recomputationCheckpoint(*tensors: Any) -> Any:
     for value in values if isinstance(values, (list, tuple)) else [values]:
         if not isinstance(value, torch.Tensor):
             raise ValueError(f"recomputationCheckpoint takes tensors, got {value!r}")
-    record = current_recording()
-    if record is not None:
-        record.num_recomputation_checkpoints += 1
     return values
 
 
