@@ -66,7 +66,7 @@ def test_the_fine_tuning_phase_has_an_estimate_of_its_own(monkeypatch, capsys):
     trained = {variable.name for variable in program.variables if variable.is_trained}
     layers = tuple(f"classifier.network.{layer}." for layer in config.model.trainable_layers)
     assert trained and all(name.startswith(layers) for name in trained)
-    assert program.inputs[0].shape[2] == 16 and settings.gradient_accumulation == config.batch.accumulation_steps
+    assert program.inputs[0].shape[2] == 24 and settings.gradient_accumulation == config.batch.accumulation_steps
 
     def speed(*arguments):
         text = run(monkeypatch, capsys, "--config", "digits-half", "--json", "--fine-tuning", *arguments)[1]
