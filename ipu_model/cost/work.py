@@ -6,6 +6,7 @@ six workers that share a tile, c worker cycles for a vector of 4 halves (2 float
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass, fields
 from typing import Callable, Dict, Tuple
 
@@ -31,10 +32,10 @@ class Work:
     steps: float = 0.0
 
     def __add__(self, other: Work) -> Work:
-        return Work(*[getattr(self, item.name) + getattr(other, item.name) for item in fields(self)])
+        return Work(*map(operator.add, _values(self), _values(other)))
 
     def __mul__(self, factor: float) -> Work:
-        return Work(*[getattr(self, item.name) * factor for item in fields(self)])
+        return Work(*[value * factor for value in _values(self)])
 
     @property
     def cycles(self) -> float:
@@ -44,6 +45,9 @@ class Work:
     def by_kind(self) -> Dict[str, float]:
         """Cycles by name, without the count of steps."""
         return {item.name: getattr(self, item.name) for item in fields(self) if item.name != "steps"}
+
+
+_values = operator.attrgetter(*(item.name for item in fields(Work)))
 
 
 def steps(count: float) -> Work:

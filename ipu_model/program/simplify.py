@@ -17,7 +17,7 @@ def simplified(ops: Sequence[Op]) -> Tuple[Op, ...]:
             continue
         widening = _widening_cast(kept, op)
         if widening is not None:
-            kept.remove(widening)
+            del kept[widening]
             norm_path = op.path
             kept.append(replace(op, inputs=tuple(_half(tensor) for tensor in op.inputs), output=_half(op.output)))
         elif op.kind == "cast" and op.path == norm_path and op.output.dtype == "float16":
@@ -27,12 +27,15 @@ def simplified(ops: Sequence[Op]) -> Tuple[Op, ...]:
     return tuple(kept)
 
 
-def _widening_cast(before: Sequence[Op], norm: Op) -> Optional[Op]:
-    """The cast from half to float32, in the same module, whose result a norm takes."""
+def _widening_cast(before: Sequence[Op], norm: Op) -> Optional[int]:
+    """Place of the cast from half to float32, in the same module, whose result a norm takes; among the last four operations."""
     if norm.kind != "norm":
         return None
-    casts = (op for op in before[-4:] if op.kind == "cast" and op.path == norm.path and op.output == norm.output and op.inputs)
-    return next((op for op in casts if op.inputs[0].dtype == "float16"), None)
+    for place in range(max(len(before) - 4, 0), len(before)):
+        op = before[place]
+        if op.kind == "cast" and op.path == norm.path and op.output == norm.output and op.inputs and op.inputs[0].dtype == "float16":
+            return place
+    return None
 
 
 def _half(tensor: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ import torch
 from launching import ROOT, command, environment, poprun
 
 TRAIN = [sys.executable, "train.py", "--config", "tiny", "--precision", "32.32", "--log-every-steps", "1"]
+GROUP_NORM = ["--norm", "group", "--no-proxy-norm"]  # which is compiled sooner
 
 
 def rows(folder, name="training.csv"):
@@ -49,7 +50,7 @@ def test_training_and_validation_are_the_same_for_every_number_of_instances(tmp_
 
 @pytest.mark.slow
 def test_a_killed_instance_ends_the_run_which_goes_on_with_other_instances_and_by_itself(tmp_path):
-    train = [*TRAIN, "--generated-images", "108", "--epochs", "2", "--output"]
+    train = [*TRAIN, *GROUP_NORM, "--generated-images", "108", "--epochs", "2", "--output"]
     flags = ["--num-instances=2", "--num-replicas=2", "--ipus-per-replica=2"]
     subprocess.run([*train, str(tmp_path / "whole")], cwd=ROOT, env=environment(), check=True, capture_output=True)
     expected = rows(tmp_path / "whole")
@@ -96,7 +97,7 @@ def process_of_instance(instance, folder):
 
 @pytest.mark.slow
 def test_an_interruption_stops_all_instances_with_a_checkpoint(tmp_path):
-    train = [*TRAIN, "--epochs", "50", "--output", str(tmp_path / "run")]
+    train = [*TRAIN, *GROUP_NORM, "--epochs", "50", "--output", str(tmp_path / "run")]
     run = subprocess.Popen(
         command("--num-instances=2", "--num-replicas=2", "--ipus-per-replica=2", *train),
         cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

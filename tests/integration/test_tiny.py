@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import functools
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -43,20 +45,38 @@ def rows(folder, name="training.csv"):
         return [{k: v for k, v in row.items() if k not in ("images_per_second", "data_wait")} for row in csv.DictReader(file)]
 
 
-def test_losses_are_those_that_are_stored(tmp_path):
+@pytest.fixture(scope="module")
+def finished_runs(tmp_path_factory):
+    """Folders of undisturbed runs by number of epochs, each made once."""
+
+    @functools.lru_cache(maxsize=None)
+    def make(epochs):
+        folder = tmp_path_factory.mktemp("finished")
+        run(folder, epochs=epochs, checkpoint_every_epochs=1)
+        return folder / "run"
+
+    return make
+
+
+@pytest.fixture
+def finished(finished_runs, tmp_path):
+    """A finished run of one epoch, which the test may change."""
+    shutil.copytree(finished_runs(1), tmp_path / "run")
+    return tmp_path / "run"
+
+
+def test_losses_are_those_that_are_stored(finished):
     release, threads = torch.__version__.split("+")[0], torch.get_num_threads()
     near = [losses for (stored, count, _), losses in IDENTICAL_LOSSES.items() if (stored, count) == (release, threads)]
     if not near:
         pytest.skip(f"no losses are stored for torch {release} on {threads} threads; other releases draw other weights")
-    losses = [float(row["loss"]) for row in run(tmp_path)]
+    losses = [float(row["loss"]) for row in rows(finished)]
     exact = IDENTICAL_LOSSES.get((release, threads, processor()))
     assert losses == (exact or pytest.approx(near[0], rel=0.02))  # another processor sums in another order
 
 
-def test_a_run_writes_its_files(tmp_path):
-    run(tmp_path, checkpoint_every_epochs=1)
-    folder = tmp_path / "run"
-    names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+def test_a_run_writes_its_files(finished):
+    names = {str(path.relative_to(finished)) for path in finished.rglob("*") if path.is_file()}
     assert names == {
         "config.yml",
         "training.csv",
@@ -67,7 +87,7 @@ def test_a_run_writes_its_files(tmp_path):
         "checkpoints/best.pt",
         "checkpoints/epoch-0001.pt",
     }
-    summary = json.loads((folder / "summary.json").read_text())
+    summary = json.loads((finished / "summary.json").read_text())
     assert {"val_top1", "val_top5", "val_loss", "images_per_second", "epochs", "checkpoint"} <= set(summary)
     assert summary["epochs"] == 1 and summary["weights"] == "averaged"
 
@@ -84,14 +104,14 @@ def test_device_iterations_change_the_calls_not_the_data(tmp_path):
 
 
 @pytest.mark.slow
-def test_workers_do_not_change_results(tmp_path):
-    assert run(tmp_path, "alone") == run(tmp_path, "helped", num_workers=2)
+def test_workers_do_not_change_results(tmp_path, finished):
+    assert run(tmp_path, "helped", num_workers=2) == rows(finished)
 
 
 @pytest.mark.slow
-def test_the_seed_decides(tmp_path):
-    first, again, other = run(tmp_path, "a"), run(tmp_path, "b"), run(tmp_path, "c", seed=1)
-    assert first == again and first != other
+def test_the_seed_decides(tmp_path, finished):
+    assert run(tmp_path, "again") == rows(finished)
+    assert run(tmp_path, "other", seed=1) != rows(finished)
 
 
 @pytest.mark.slow
@@ -107,10 +127,9 @@ def test_a_resumed_run_goes_on_bit_for_bit(tmp_path, values):
     assert rows(tmp_path / "parts", "validation.csv") == rows(tmp_path / "whole", "validation.csv")
 
 
-def test_resuming_from_the_middle_of_an_epoch(tmp_path, monkeypatch):
+def test_resuming_from_the_middle_of_an_epoch(tmp_path, monkeypatch, finished):
     from training.trainer import Trainer
 
-    whole = run(tmp_path, "whole")
     train_call, calls = Trainer._train_call, []
 
     def stop_after_two(self, *arguments):
@@ -122,19 +141,19 @@ def test_resuming_from_the_middle_of_an_epoch(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, "stopped", checkpoint_every_steps=1)
     monkeypatch.undo()
-    assert run(tmp_path, "stopped", resume="auto") == whole
+    assert run(tmp_path, "stopped", resume="auto") == rows(finished)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("calls", [1, 3, 4])
-def test_a_signal_stops_after_its_call_and_the_run_goes_on(tmp_path, monkeypatch, calls):
+def test_a_signal_stops_after_its_call_and_the_run_goes_on(tmp_path, monkeypatch, finished_runs, calls):
     """Also after the last call of an epoch, whose end is then still to come."""
     import os
     import signal
 
     from training.trainer import Trainer
 
-    whole = run(tmp_path, "whole", epochs=2)
+    whole = finished_runs(2)
     train_call, done = Trainer._train_call, []
 
     def signal_after(self, *arguments):
@@ -147,49 +166,45 @@ def test_a_signal_stops_after_its_call_and_the_run_goes_on(tmp_path, monkeypatch
     assert entry.train(load_preset("tiny", values)) == 130
     assert len(done) == calls
     monkeypatch.undo()
-    assert run(tmp_path, "stopped", epochs=2, resume="auto") == whole
-    assert rows(tmp_path / "stopped", "validation.csv") == rows(tmp_path / "whole", "validation.csv")
+    assert run(tmp_path, "stopped", epochs=2, resume="auto") == rows(whole)
+    assert rows(tmp_path / "stopped", "validation.csv") == rows(whole, "validation.csv")
 
 
-def test_a_changed_config_does_not_resume(tmp_path):
-    run(tmp_path)
+def test_a_changed_config_does_not_resume(tmp_path, finished):
     with pytest.raises(CheckpointError, match="seed was 42, is 7.*--allow-change seed"):
         run(tmp_path, resume="auto", seed=7)
 
 
-def validated(tmp_path, **values):
-    given = {"checkpoint": str(tmp_path / "run"), "weights": "auto", "output": "", "export": "", "averaged": "", "image_sizes": None}
+def validated(folder, **values):
+    given = {"checkpoint": str(folder), "weights": "auto", "output": "", "export": "", "averaged": "", "image_sizes": None}
     arguments = {**given, "overrides": {}, **values}
     assert validation_entry.validate(ValidationArguments(**arguments)) == 0
-    return json.loads(((tmp_path / "run") / "validate.json").read_text())
+    return json.loads((folder / "validate.json").read_text())
 
 
-def test_validate_needs_only_the_checkpoint_and_agrees_with_training(tmp_path):
-    run(tmp_path)
-    recorded = {row["weights"]: row for row in rows(tmp_path / "run", "validation.csv")}
+def test_validate_needs_only_the_checkpoint_and_agrees_with_training(finished):
+    recorded = {row["weights"]: row for row in rows(finished, "validation.csv")}
     for kind in ("averaged", "current"):
-        result = validated(tmp_path, weights=kind)
+        result = validated(finished, weights=kind)
         assert result["val_loss"] == pytest.approx(float(recorded[kind]["loss"]), rel=1e-6)
         assert result["val_top1"] == float(recorded[kind]["top1"])
         assert result["images"] == 10  # a fifth of 54, not a multiple of any batch
 
 
 @pytest.mark.slow
-def test_validate_takes_any_size_and_any_batch(tmp_path):
-    run(tmp_path)
-    results = [validated(tmp_path, overrides={"replicas": 1, "validation_micro_batch_size": size}) for size in (1, 4)]
+def test_validate_takes_any_size_and_any_batch(finished):
+    results = [validated(finished, overrides={"replicas": 1, "validation_micro_batch_size": size}) for size in (1, 4)]
     assert results[0]["val_loss"] == pytest.approx(results[1]["val_loss"], rel=1e-5)
-    assert validated(tmp_path, overrides={"validation_image_size": 24})["image_size"] == 24
+    assert validated(finished, overrides={"validation_image_size": 24})["image_size"] == 24
 
 
 @pytest.mark.slow
-def test_exported_weights_load(tmp_path):
+def test_exported_weights_load(tmp_path, finished):
     from safetensors.torch import load_file
 
     from models.factory import build_model
 
-    run(tmp_path)
-    validated(tmp_path, export=str(tmp_path / "out" / "w.safetensors"))
+    validated(finished, export=str(tmp_path / "out" / "w.safetensors"))
     network = build_model(load_preset("tiny", {}).model, 10)
     network.load_state_dict(load_file(str(tmp_path / "out" / "w.safetensors")))
 
@@ -198,12 +213,11 @@ def test_exported_weights_load(tmp_path):
 def test_averaged_weights_that_are_not_there_are_an_error(tmp_path):
     run(tmp_path, averaging="none")
     with pytest.raises(CheckpointError, match="no averaged weights"):
-        validated(tmp_path, weights="averaged")
+        validated(tmp_path / "run", weights="averaged")
 
 
 @pytest.mark.slow
-def test_other_classes_than_the_checkpoints_are_refused(tmp_path):
-    run(tmp_path)
+def test_other_classes_than_the_checkpoints_are_refused(tmp_path, finished):
     (tmp_path / "pictures").mkdir()
     from PIL import Image
 
@@ -212,7 +226,7 @@ def test_other_classes_than_the_checkpoints_are_refused(tmp_path):
             (tmp_path / "pictures" / part / name).mkdir(parents=True)
             Image.new("RGB", (9, 9)).save(tmp_path / "pictures" / part / name / "0.png")
     with pytest.raises(CheckpointError, match="10 classes"):
-        validated(tmp_path, overrides={"dataset": "folder", "data_path": str(tmp_path / "pictures")})
+        validated(finished, overrides={"dataset": "folder", "data_path": str(tmp_path / "pictures")})
 
 
 @pytest.mark.slow
