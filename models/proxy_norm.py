@@ -91,9 +91,7 @@ class _ProxyNormActivation(torch.autograd.Function):
         return (into_x, *into_parameters, None, None)
 
 
-def _gradient_table(
-    proxy: ProxyStatistics, weight: torch.Tensor, proxy_weight: torch.Tensor, proxy_bias: torch.Tensor
-) -> torch.Tensor:
+def _gradient_table(proxy: ProxyStatistics, weight: torch.Tensor, proxy_weight: torch.Tensor, proxy_bias: torch.Tensor) -> torch.Tensor:
     """Gradients of weight, bias, proxy_weight and proxy_bias by (sum(grad), sum(grad out)) over a channel: [4, 2, C].
 
     d loss / d mu = -rho sum(grad), d loss / d rho = sum(grad (swish(x) - mu)) = sum(grad out) / rho.
