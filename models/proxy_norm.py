@@ -17,33 +17,31 @@ def gaussian_quantiles(count: int = NUM_QUANTILES) -> torch.Tensor:
     return torch.tensor([NormalDist().inv_cdf((i + 0.5) / count) for i in range(count)])
 
 
-class ProxyStatistics:
-    """Mean mu and inverse standard deviation rho of p = swish(scale * g + shift) over Gaussian quantiles g; float [C] both.
-
-    mu = mean(p), rho = 1 / sqrt(mean((p - mu)^2) + epsilon).
+def proxy_statistics(
+    scale: torch.Tensor, shift: torch.Tensor, quantiles: torch.Tensor, epsilon: float
+) -> Tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Mean and inverse standard deviation of p = swish(scale * g + shift) over Gaussian quantiles g, with their derivatives.
 
     Args:
         scale, shift: float [C].
         quantiles: float [N].
         epsilon: added to the population variance.
+
+    Returns:
+        mu [C]; rho = 1 / sqrt(var + epsilon) [C]; and derivatives [2, 2, C], of (mu, rho) by (scale, shift):
+        d mu = mean(p'), d rho = -rho^3 mean((p - mu) p'), each times g for the scale.
     """
-
-    def __init__(self, scale: torch.Tensor, shift: torch.Tensor, quantiles: torch.Tensor, epsilon: float) -> None:
-        self._quantiles = quantiles
-        x = torch.addcmul(shift[:, None], scale[:, None], quantiles)
-        self._sigmoid = torch.sigmoid(x)
-        self._proxy = x * self._sigmoid
-        self.mean = self._proxy.mean(dim=1)
-        self._centred = self._proxy - self.mean[:, None]
-        self.inverse_deviation = torch.rsqrt(self._centred.square().mean(dim=1) + epsilon)
-
-    def derivatives(self) -> torch.Tensor:
-        """Of (mu, rho) by (scale, shift), [2, 2, C]: d mu = mean(p'), d rho = -rho^3 mean((p - mu) p'), each times g for the scale."""
-        means = torch.stack([self._quantiles, torch.ones_like(self._quantiles)], dim=1) / self._quantiles.numel()  # by scale, by shift
-        slope = self._sigmoid + self._proxy * (1 - self._sigmoid)  # swish'(x)
-        mean_derivative = (slope @ means).t()
-        deviation_derivative = -self.inverse_deviation.pow(3) * ((self._centred * slope) @ means).t()
-        return torch.stack([mean_derivative, deviation_derivative])
+    weights = torch.stack([quantiles, torch.ones_like(quantiles)], dim=1) / quantiles.numel()  # means: by scale, by shift
+    x = torch.addcmul(shift[:, None], scale[:, None], quantiles)
+    sigmoid = torch.sigmoid(x)
+    proxy = x * sigmoid
+    slope = sigmoid + proxy * (1 - sigmoid)  # swish'(x)
+    mean = proxy.mean(dim=1)
+    centred = proxy - mean[:, None]
+    inverse_deviation = torch.rsqrt(centred.square().mean(dim=1) + epsilon)
+    mean_derivative = (slope @ weights).t()
+    deviation_derivative = -inverse_deviation.pow(3) * ((centred * slope) @ weights).t()
+    return mean, inverse_deviation, torch.stack([mean_derivative, deviation_derivative])
 
 
 class _ProxyNormActivation(torch.autograd.Function):
@@ -52,7 +50,7 @@ class _ProxyNormActivation(torch.autograd.Function):
     For the backward pass it keeps x and its output, which the next layer keeps anyway; swish(x) and what lies between are not kept. What is
     over [C, N] depends on parameters alone and is done in the forward pass, derivatives included, so it can be computed once for each
     weight update instead of once for each micro batch; the backward pass needs two sums over each channel and one product with a
-    [4, 2, C] table. Where the parameters need no gradients (validation, frozen layers) there is no table.
+    [4, 2, C] table.
     """
 
     @staticmethod
@@ -69,40 +67,28 @@ class _ProxyNormActivation(torch.autograd.Function):
         # weight * ((1 + proxy_weight) g + proxy_bias) + bias
         scale = weight * (1 + proxy_weight)
         shift = torch.addcmul(bias, weight, proxy_bias)
-        proxy = ProxyStatistics(scale, shift, quantiles, epsilon)
-        multiplier = _over_channels(proxy.inverse_deviation.to(x.dtype), x)
-        out = F.silu(x)
-        out.sub_(_over_channels(proxy.mean.to(x.dtype), x)).mul_(multiplier)  # in place: a fresh tensor for each pass costs more
-        tables = (_gradient_table(proxy, weight, proxy_weight, proxy_bias),) if any(ctx.needs_input_grad[1:5]) else ()
-        ctx.save_for_backward(x, out, multiplier, *tables)
+        mean, inverse_deviation, derivatives = proxy_statistics(scale, shift, quantiles, epsilon)
+        ones, zeros = torch.ones_like(bias), torch.zeros_like(bias)
+        scale_by = torch.stack([1 + proxy_weight, zeros, weight, zeros])  # by weight, bias, proxy_weight, proxy_bias
+        shift_by = torch.stack([proxy_bias, ones, zeros, weight])
+        by_parameters = torch.einsum("oic,ipc->opc", derivatives, torch.stack([scale_by, shift_by]))  # of (mu, rho)
+        # d loss / d mu = -rho sum(grad), d loss / d rho = sum(grad (swish(x) - mu)) = sum(grad out) / rho
+        table = torch.stack([-inverse_deviation * by_parameters[0], by_parameters[1] / inverse_deviation], dim=1)
+        centre, multiplier = _over_channels(mean.to(x.dtype), x), _over_channels(inverse_deviation.to(x.dtype), x)
+        out = F.silu(x).sub_(centre).mul_(multiplier)  # in place: a fresh tensor for each pass costs more than the pass
+        ctx.save_for_backward(x, out, inverse_deviation, table)
         return out
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> Tuple[Any, ...]:
         (gradient,) = gradients
-        x, out, multiplier, *tables = ctx.saved_tensors
-        into_parameters: Tuple[Any, ...] = (None,) * 4
-        for table in tables:
-            over_samples = [dim for dim in range(x.dim()) if dim != 1]
-            total = gradient.sum(over_samples, dtype=table.dtype)
-            correlation = (gradient * out).sum(over_samples, dtype=table.dtype)
-            into_parameters = (table * torch.stack([total, correlation])).sum(dim=1).unbind(dim=0)
-        into_x = torch.ops.aten.silu_backward(gradient, x).mul_(multiplier)
+        x, out, inverse_deviation, table = ctx.saved_tensors
+        over_samples = [dim for dim in range(x.dim()) if dim != 1]
+        total = gradient.sum(over_samples, dtype=table.dtype)
+        correlation = (gradient * out).sum(over_samples, dtype=table.dtype)
+        into_parameters = (table * torch.stack([total, correlation])).sum(dim=1).unbind(dim=0)
+        into_x = torch.ops.aten.silu_backward(gradient, x).mul_(_over_channels(inverse_deviation.to(x.dtype), x))
         return (into_x, *into_parameters, None, None)
-
-
-def _gradient_table(proxy: ProxyStatistics, weight: torch.Tensor, proxy_weight: torch.Tensor, proxy_bias: torch.Tensor) -> torch.Tensor:
-    """Gradients of weight, bias, proxy_weight and proxy_bias by (sum(grad), sum(grad out)) over a channel: [4, 2, C].
-
-    d loss / d mu = -rho sum(grad), d loss / d rho = sum(grad (swish(x) - mu)) = sum(grad out) / rho.
-    """
-    ones, zeros = torch.ones_like(weight), torch.zeros_like(weight)
-    scale_by = torch.stack([1 + proxy_weight, zeros, weight, zeros])  # by weight, bias, proxy_weight, proxy_bias
-    shift_by = torch.stack([proxy_bias, ones, zeros, weight])
-    by_scale, by_shift = proxy.derivatives()[:, :, None].unbind(dim=1)  # [2, 1, C] both
-    by_parameters = by_scale * scale_by + by_shift * shift_by  # of (mu, rho)
-    rho = proxy.inverse_deviation
-    return torch.stack([-rho * by_parameters[0], by_parameters[1] / rho], dim=1)
 
 
 def _over_channels(values: torch.Tensor, x: torch.Tensor) -> torch.Tensor:

@@ -52,6 +52,7 @@ class Estimate:
         layers: cycles of one micro batch by module path, the costliest first.
         update_cycles: of the weight update with the reduction over replicas.
         images_per_step: samples of all replicas in `step_cycles`.
+        macs: multiply-accumulates of one image's forward pass; `step_macs` with those of its backward pass.
     """
 
     machine: Machine
@@ -62,6 +63,7 @@ class Estimate:
     images_per_step: int
     layers: Tuple[Tuple[str, float], ...]
     macs: int
+    step_macs: int
     settings: Settings
 
     @property
@@ -82,9 +84,8 @@ class Estimate:
     @property
     def matrix_utilisation(self) -> float:
         """Share of the matrix units' peak that the multiply-accumulates of a step are."""
-        passes = 3 if any(stage.backward.cycles for stage in self.stages) else 1
         peak = self.machine.ipu.amp_macs_per_cycle_half * self.machine.ipu.tiles * self.num_ipus
-        return passes * self.macs * self.images_per_step / (peak * self.step_cycles)
+        return self.step_macs * self.images_per_step / (peak * self.step_cycles)
 
     def as_json(self) -> Dict[str, object]:
         """Plain values for programs that read them."""
@@ -170,8 +171,13 @@ def _combine(
         images_per_step=micro_batch * num_micro_batches * settings.replication_factor,
         layers=tuple(sorted(layers.items(), key=lambda item: -item[1])),
         macs=program.macs // max(micro_batch, 1),
+        step_macs=sum(_macs_of_passes(op, program.is_training) for op in program.ops) // max(micro_batch, 1),
         settings=settings,
     )
+
+
+def _macs_of_passes(op: Op, is_training: bool) -> int:
+    return op.macs * (1 + (min(op.input_gradients, 1) + min(op.parameter_gradients, 1) if is_training else 0))
 
 
 def _transfer_cycles(program: Program, stage: int, settings: Settings, ipu: Ipu) -> float:

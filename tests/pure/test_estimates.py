@@ -81,6 +81,8 @@ def test_a_stage_of_frozen_layers_has_no_backward_pass_and_nothing_waits_in_it()
         assert (memory.stashes, memory.accumulators, memory.optimizer_state) == (0, 0, 0)
         assert memory.activations == forward[stage].memory.activations
     assert stages[3] == whole[3]
+    estimates = [estimate_program(each, settings_, POD16) for each in (inference, frozen, program)]
+    assert [estimate.step_macs / estimate.macs for estimate in estimates] == [1, 2, 3]  # half of the layers train
 
 
 # ---- whole programs
