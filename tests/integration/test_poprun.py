@@ -95,7 +95,9 @@ def test_output_that_nobody_reads_ends_all_instances(tmp_path):
     process.stdout.close()
     process.stdout = None
     assert process.communicate(timeout=60)[1].count("Traceback") == 0 and process.returncode == 128 + signal.SIGPIPE
-    for file in tmp_path.glob("ends*"):
+    files = list(tmp_path.glob("ends*"))
+    assert files
+    for file in files:
         wait_until_gone(int(file.read_text()))
 
 
