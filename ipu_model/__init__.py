@@ -17,14 +17,14 @@ if _SDK not in sys.path:
 
 def estimate(executor: Any, *args: Any, machine: str = "pod16", **kwargs: Any) -> Any:
     """What a wrapped model would cost on IPUs, for inputs of combined-batch shape: an `ipu_model.cost.estimate.Estimate`."""
-    from .runtime.estimation import estimate as estimate_executor  # torch is imported only where it is needed
+    from .runtime.tracing.estimation import estimate as estimate_executor  # torch is imported only where it is needed
 
     return estimate_executor(executor, *args, machine=machine, **kwargs)
 
 
 def trace(executor: Any, *args: Any, **kwargs: Any) -> Tuple[Any, Any]:
     """A wrapped model as the cost model sees it: records of its operations, and its settings (`ipu_model.program`, `ipu_model.cost`)."""
-    from .runtime.estimation import program_of, settings_of
+    from .runtime.tracing.estimation import program_of, settings_of
 
     return program_of(executor, *args, **kwargs), settings_of(executor)
 
@@ -34,6 +34,6 @@ def register_custom_op(name: str, domain: str, implementation: Callable[..., Any
 
     It is written in torch operations and returns a tensor or a list of tensors.
     """
-    from .runtime.custom_ops import register_custom_op as register  # torch is imported only where it is needed
+    from .runtime.forward.custom_ops import register_custom_op as register  # torch is imported only where it is needed
 
     register(name, domain, implementation)

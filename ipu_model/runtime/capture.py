@@ -16,15 +16,15 @@ from torch.func import functional_call
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
-from .control_flow import outline_regions
 from .errors import Error
-from .forward_checks import bindings_checked, check_overlap
-from .hoisting import SplitGraph, aliases, written_in_place
-from .ipu_semantics import IpuSemantics
-from .precision import emulate_half_in_float32
-from .recording import BlockStart, Recording, recording
+from .forward.checks import bindings_checked, check_overlap
+from .forward.control_flow import outline_regions
+from .forward.recording import BlockStart, Recording, recording
+from .forward.semantics import IpuSemantics
+from .graph.cache import Found, TraceCache, without_marks
+from .graph.hoisting import SplitGraph, aliases, written_in_place
+from .rounding import emulate_half_in_float32
 from .structures import Structure, flatten
-from .trace_cache import Found, TraceCache, without_marks
 
 logger = logging.getLogger("poptorch::python")
 _NARROW = {torch.int64: torch.int32, torch.float64: torch.float32, torch.bfloat16: torch.float32}

@@ -10,7 +10,7 @@ from torch import nn
 
 import ipu_model
 import poptorch
-from ipu_model.runtime import trace_cache
+from ipu_model.runtime.graph import cache as trace_cache
 
 
 class Attention(nn.Module):

@@ -6,12 +6,12 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
-from ipu_model.runtime.batching import ALL, EVERY_N, FINAL, SUM, Layout, OutputCollector, split
 from ipu_model.runtime.capture import Target, capture
-from ipu_model.runtime.collectives import Reduction, accumulate, reduce_replicas
-from ipu_model.runtime.loss_scaling import ASSUMED_EDGE, LossScaler
-from ipu_model.runtime.precision import stochastic_round_to_half
-from ipu_model.runtime.random import DeviceRandom, host_random_kept
+from ipu_model.runtime.device.layout import ALL, EVERY_N, FINAL, SUM, Layout, OutputCollector, split
+from ipu_model.runtime.device.random import DeviceRandom, host_random_kept
+from ipu_model.runtime.gradients.loss_scaling import ASSUMED_EDGE, LossScaler
+from ipu_model.runtime.gradients.reduction import Reduction, accumulate, reduce_replicas
+from ipu_model.runtime.rounding import stochastic_round_to_half
 
 SIZES = st.integers(1, 4)
 

@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings, strategies as st
 from torch import fx
 
-from ipu_model.runtime import exchange
-from ipu_model.runtime.collectives import Reduction, accumulate, reduce_replicas
+from ipu_model.runtime.gradients import exchange
+from ipu_model.runtime.gradients.reduction import Reduction, accumulate, reduce_replicas
 
 
 class Layers(torch.nn.Module):

@@ -18,7 +18,6 @@ from ipu_model.runtime.errors import (
 from . import (
     _impl as _impl,
     _logging as _logging,
-    _torch_operators as _torch_operators,
     enums as enums,
     ops as ops,
     optim as optim,
@@ -27,20 +26,21 @@ from . import (
     profiling as profiling,
     testing as testing,
 )
-from ._arguments import ICustomArgParser as ICustomArgParser, registerCustomArgParser as registerCustomArgParser
-from ._asynchronous_data import AsynchronousDataAccessor as AsynchronousDataAccessor
-from ._data import DataLoader as DataLoader
-from ._executables import load as load
-from ._execution import PipelinedExecution as PipelinedExecution, ShardedExecution as ShardedExecution, Stage as Stage
-from ._hooks import registerPostCompileHook as registerPostCompileHook, registerPreCompileHook as registerPreCompileHook
+from ._data.accessor import AsynchronousDataAccessor as AsynchronousDataAccessor
+from ._data.loader import DataLoader as DataLoader
+from ._executor.arguments import ICustomArgParser as ICustomArgParser, registerCustomArgParser as registerCustomArgParser
+from ._executor.executables import load as load
+from ._executor.hooks import registerPostCompileHook as registerPostCompileHook, registerPreCompileHook as registerPreCompileHook
+from ._executor.printing import print as print  # PopTorch's own name: shows the blocks of modules
+from ._forward import torch_operators as _torch_operators  # noqa: F401  registers torch.ops.poptorch
 from ._logging import logger as logger, setLogLevel as setLogLevel
-from ._phases import (
+from ._placement.blocks import PipelinedExecution as PipelinedExecution, ShardedExecution as ShardedExecution, Stage as Stage
+from ._placement.phases import (
     ParallelPhasedExecution as ParallelPhasedExecution,
     Phase as Phase,
     SerialPhasedExecution as SerialPhasedExecution,
 )
 from ._poplar_executor import PoplarExecutor as PoplarExecutor
-from ._printing import print as print  # PopTorch's own name: shows the blocks of modules
 from .enums import *  # noqa: F403  every enum is a top-level name of PopTorch
 from .ops import (
     CPU as CPU,

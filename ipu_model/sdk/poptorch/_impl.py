@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
-from ipu_model.runtime.recording import current_recording
+from ipu_model.runtime.forward.recording import current_recording
 
-from ._wrapping import is_wrapped, unwrap, wrap
+from ._executor.wrapping import is_wrapped, unwrap, wrap
 
 
 def isDispatchTracing() -> bool:

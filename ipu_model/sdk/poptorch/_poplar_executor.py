@@ -14,26 +14,26 @@ from typing import Any, Callable, ContextManager, Dict, List, Optional, Tuple
 import torch
 
 from ipu_model.program.placement import Placement
-from ipu_model.runtime.batching import Layout, OutputCollector, split, synthetic_like
 from ipu_model.runtime.capture import Captured, Target, capture
-from ipu_model.runtime.collectives import Reduction
+from ipu_model.runtime.device.layout import Layout, OutputCollector, split, synthetic_like
+from ipu_model.runtime.device.loop import Call, run_inference, run_training
+from ipu_model.runtime.device.random import host_random_kept
+from ipu_model.runtime.device.rules import apply_update
 from ipu_model.runtime.errors import Error
-from ipu_model.runtime.executor import Call, run_inference, run_training
-from ipu_model.runtime.random import host_random_kept
-from ipu_model.runtime.recording import Recording
+from ipu_model.runtime.forward.recording import Recording
+from ipu_model.runtime.gradients.reduction import Reduction
+from ipu_model.runtime.graph.cache import TraceCache
 from ipu_model.runtime.structures import flatten
-from ipu_model.runtime.trace_cache import TraceCache
-from ipu_model.runtime.update import apply_update
 
-from . import _compile_checks as checks, _optimizer_link as link
-from ._announce import announce, compilation_progress
-from ._arguments import ForwardSignature, check_arguments, describe
-from ._executables import Executables
-from ._hooks import compile_hooks
-from ._inspection import Inspection
-from ._profile import write_profile
-from ._replica_grouping import ParameterProxy
-from ._wrapping import unwrap, wrap
+from ._executor import compile_checks as checks, optimizer_link as link
+from ._executor.announce import announce, compilation_progress
+from ._executor.arguments import ForwardSignature, check_arguments, describe
+from ._executor.executables import Executables
+from ._executor.hooks import compile_hooks
+from ._executor.inspection import Inspection
+from ._executor.profile import write_profile
+from ._executor.replica_grouping import ParameterProxy
+from ._executor.wrapping import unwrap, wrap
 from .enums import CommGroupType, ConnectionType, MeanReductionStrategy, OutputMode, ReductionType
 from .options import Options
 

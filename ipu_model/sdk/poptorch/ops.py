@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import torch
 
-from ipu_model.runtime.recording import current_recording
+from ipu_model.runtime.forward.recording import current_recording
 
-from ._algorithms import (
+from ._forward.algorithms import (
     ctc_beam_search_decoder as ctc_beam_search_decoder,
     dynamic_slice as dynamic_slice,
     dynamic_update as dynamic_update,
     fps as fps,
     nearest as nearest,
 )
-from ._annotations import (
+from ._forward.annotations import (
     Attribute as Attribute,
     MultiConv as MultiConv,
     NameScope as NameScope,
@@ -25,8 +25,8 @@ from ._annotations import (
     set_overlap_for_input as set_overlap_for_input,
     set_overlap_for_output as set_overlap_for_output,
 )
-from ._control_flow import CPU as CPU, cond as cond, custom_op as custom_op, for_loop as for_loop
-from ._execution import (
+from ._forward.control_flow import CPU as CPU, cond as cond, custom_op as custom_op, for_loop as for_loop
+from ._placement.blocks import (
     BeginBlock as BeginBlock,
     Block as Block,
     BlockFunction as BlockFunction,

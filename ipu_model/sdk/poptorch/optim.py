@@ -1,5 +1,5 @@
 """PopTorch's optimizers: torch's, with the attributes that the device needs. The device applies its own update rules
-(`ipu_model.runtime.update`); the host objects carry hyper-parameters, and work with torch's schedulers.
+(`ipu_model.runtime.device.rules`); the host objects carry hyper-parameters, and work with torch's schedulers.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Optimizer:
         return {key: value for key, value in state.items() if not callable(value)}
 
     def _device_state(self) -> Dict[str, Any]:
-        from ._optimizer_link import device_state
+        from ._executor.optimizer_link import device_state
 
         if self._executor is not None:
             return device_state(self._executor)
@@ -95,7 +95,7 @@ def _present(**values: Any) -> Dict[str, Any]:
 
 
 class SGD(Optimizer, torch.optim.SGD):
-    """Stochastic gradient descent; `lr` is required. Update rule: `ipu_model.runtime.update._sgd`."""
+    """Stochastic gradient descent; `lr` is required. Update rule: `ipu_model.runtime.device.rules._sgd`."""
 
     def __init__(
         self,
@@ -216,7 +216,7 @@ def _device_only(extra: Dict[str, Any], kind: str, known: Tuple[str, ...]) -> Di
 
 
 class RMSprop(Optimizer, torch.optim.RMSprop):
-    """RMSprop, or with `use_tf_variant` TensorFlow's. Update rule: `ipu_model.runtime.update._rmsprop`."""
+    """RMSprop, or with `use_tf_variant` TensorFlow's. Update rule: `ipu_model.runtime.device.rules._rmsprop`."""
 
     def __init__(
         self,
@@ -258,7 +258,7 @@ class RMSprop(Optimizer, torch.optim.RMSprop):
 
 
 class LAMB(Optimizer, torch.optim.Optimizer):
-    """Layer-wise adaptive moments. Update rule: `ipu_model.runtime.update._lamb`."""
+    """Layer-wise adaptive moments. Update rule: `ipu_model.runtime.device.rules._lamb`."""
 
     def __init__(
         self,
@@ -287,7 +287,7 @@ class LAMB(Optimizer, torch.optim.Optimizer):
 
     def step(self, closure: Any = None) -> Any:
         """Update on the host, by the device's rule."""
-        from ipu_model.runtime.update import OptimizerState, Rule, apply_update
+        from ipu_model.runtime.device.rules import OptimizerState, Rule, apply_update
 
         if not hasattr(self, "_host_state"):
             self._host_state = OptimizerState()

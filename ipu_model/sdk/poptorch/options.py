@@ -10,9 +10,9 @@ from typing import Any, Dict, List, Optional
 import torch
 
 from . import enums
-from ._annotations import Attribute as Attribute
-from ._execution import PipelinedExecution, _IExecutionStrategy
-from ._option_groups import (
+from ._forward.annotations import Attribute as Attribute
+from ._options.files import ConfigFileError as ConfigFileError, apply_file, apply_json
+from ._options.groups import (
     TensorLocationSettings as TensorLocationSettings,
     _DistributedOptions,
     _JitOptions,
@@ -22,8 +22,8 @@ from ._option_groups import (
     _TrainingOptions,
     logger,
 )
-from ._options_files import ConfigFileError as ConfigFileError, apply_file, apply_json
-from ._store import OptionStore
+from ._options.store import OptionStore
+from ._placement.blocks import PipelinedExecution, _IExecutionStrategy
 
 
 class Options(OptionStore):

@@ -7,7 +7,7 @@ from ipu_model.runtime.errors import (
     RecoverableError as RecoverableError,
     UnrecoverableError as UnrecoverableError,
 )
-from ipu_model.runtime.recording import current_recording
+from ipu_model.runtime.forward.recording import current_recording
 
 
 def ipuHardwareVersion(num_ipus: int = 1) -> int:

@@ -1,0 +1,139 @@
+"""The device loop: the code is the definition of what a call means."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any, Callable, Dict, List, Optional, Sequence
+
+import torch
+
+from ..capture import Captured
+from ..gradients.exchange import GradientExchange
+from ..gradients.loss_scaling import LossScaler
+from ..gradients.reduction import Reduction, ReplicaGroups, accumulate, reduce_replicas
+from .clock import Clock
+from .layout import Layout, OutputCollector
+from .random import DeviceRandom
+from .rules import OptimizerState
+
+
+@dataclass
+class DeviceState:
+    """What lives on the device between calls.
+
+    `buffers` has one list for each replica, since each updates its own running statistics. Parameters are equal on all replicas and kept
+    once, but for those in `groups` (by number): these have one slice for each group of replicas along an extra first dimension.
+    """
+
+    parameters: List[torch.Tensor]
+    buffers: List[List[torch.Tensor]]
+    random: DeviceRandom
+    optimizer: OptimizerState = field(default_factory=OptimizerState)
+    groups: Dict[int, ReplicaGroups] = field(default_factory=dict)
+    gradient_groups: Dict[int, ReplicaGroups] = field(default_factory=dict)  # the same by number of the gradient
+    first_replica: int = 0  # number of this instance's first replica among those of all instances
+    exchange: Optional[GradientExchange] = None  # with the instances that train together, None for one
+
+    def parameters_of(self, replica: int) -> List[torch.Tensor]:
+        """The parameters as a replica sees them."""
+        if not self.groups:
+            return self.parameters
+        return [
+            value[self.groups[index].group_of(replica)] if index in self.groups else value for index, value in enumerate(self.parameters)
+        ]
+
+
+@dataclass
+class Call:
+    """What one call brings and takes.
+
+    Attributes:
+        micro_batch: gives the leaves of (args, kwargs) of a chunk by its number.
+        outputs: collects what the output mode returns.
+        clock: times of inputs and outputs.
+        watch: sees (iteration, step, replica, gradients) of every micro batch; None where nobody looks.
+    """
+
+    layout: Layout
+    micro_batch: Callable[[int], Sequence[Any]]
+    outputs: OutputCollector
+    clock: Clock = field(default_factory=Clock)
+    watch: Optional[Callable[[int, int, int, Sequence[torch.Tensor]], None]] = None
+
+
+class _Device:
+    """Runs single micro batches of a call."""
+
+    def __init__(self, captured: Captured, state: DeviceState, call: Call) -> None:
+        self.captured, self.state, self.call = captured, state, call
+
+    def prepare(self) -> List[Sequence[torch.Tensor]]:
+        """What follows from the weights as they are now, for each replica."""
+        state = self.state
+        replicas = len(state.buffers) if state.groups else 1
+        prepared = [self.captured.prepare(state.parameters_of(replica), state.buffers[0]) for replica in range(replicas)]
+        return prepared if state.groups else prepared * len(state.buffers)
+
+    def run(self, prepared: Sequence[torch.Tensor], iteration: int, step: int, replica: int, scale: torch.Tensor) -> Sequence[torch.Tensor]:
+        """One micro batch on one replica; gives its gradients."""
+        call, state = self.call, self.state
+        inputs = call.micro_batch(call.layout.input_chunk(iteration, step, replica))
+        if self.captured.graph.has_random_numbers:
+            state.random.start(state.first_replica + replica, step)
+        call.clock.begin.append(perf_counter())
+        result, gradients = self.captured.run(prepared, state.parameters_of(replica), state.buffers[replica], inputs, scale)
+        if call.outputs.add(iteration, step, replica, result):
+            call.clock.end.append(perf_counter())
+        if call.watch is not None:
+            call.watch(iteration, step, replica, gradients)
+        return gradients
+
+
+def run_inference(captured: Captured, state: DeviceState, call: Call) -> None:
+    """One call of an inference model: for each device iteration, every replica runs its micro batch."""
+    device = _Device(captured, state, call)
+    unscaled = torch.ones((), device=state.random.device)
+    prepared = device.prepare()
+    for iteration in range(call.layout.device_iterations):
+        for replica in range(call.layout.replication_factor):
+            device.run(prepared[replica], iteration, 0, replica, unscaled)
+        state.random.advance()
+
+
+def run_training(
+    captured: Captured,
+    state: DeviceState,
+    call: Call,
+    reduction: Reduction,
+    scaler: LossScaler,
+    update: Callable[[Sequence[torch.Tensor]], None],
+) -> None:
+    """One call of a training model: D weight updates, each over the micro batches of every replica.
+
+    `update` applies reduced gradients, without loss scale, to the state.
+    """
+    device = _Device(captured, state, call)
+    for iteration in range(call.layout.device_iterations):
+        reduced = _gradients(device, iteration, reduction, scaler)
+        update(scaler.unscale(reduced))
+        state.random.advance()
+
+
+def _gradients(device: _Device, iteration: int, reduction: Reduction, scaler: LossScaler) -> List[torch.Tensor]:
+    """The gradients of one update, over the micro batches of all replicas of all instances."""
+    layout, exchange = device.call.layout, device.state.exchange
+    prepared, num_steps = device.prepare(), device.call.layout.gradient_accumulation
+    totals: List[List[torch.Tensor]] = []
+    for replica in range(layout.replication_factor):
+        gradients: List[torch.Tensor] = []
+        for step in range(num_steps):
+            is_last = replica == layout.replication_factor - 1 and step == num_steps - 1
+            if exchange is not None and is_last:
+                exchange.begin(totals, gradients, step, num_steps, reduction)
+            fresh = device.run(prepared[replica], iteration, step, replica, scaler.scale)
+            if exchange is not None and is_last:
+                return exchange.finish()
+            gradients = accumulate(gradients, fresh, step, reduction)
+        totals.append(gradients)
+    return reduce_replicas(totals, num_steps, reduction, device.state.gradient_groups)

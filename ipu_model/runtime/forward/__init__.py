@@ -1,0 +1,1 @@
+"""What forward means on the device: the functions called inside of it, and how torch's behave there."""

@@ -1,0 +1,140 @@
+"""What the functions called inside `forward` leave behind while a model is being captured."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, field
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Set, Tuple
+
+import torch
+
+from ..errors import Error
+
+
+@dataclass
+class BlockStart:
+    """A block begun in forward, as annotated."""
+
+    block_id: Optional[str]
+    ipu_id: Optional[int]
+
+
+@dataclass
+class Losses:
+    """Tensors marked as losses, and which values are computed from them, through detached paths too."""
+
+    marked: List[torch.Tensor] = field(default_factory=list)
+    _sources: Dict[int, Set[int]] = field(default_factory=dict)  # id of a tensor -> numbers of the losses that it depends on
+    _kept: List[torch.Tensor] = field(default_factory=list)  # keeps ids unique
+
+    def mark(self, loss: torch.Tensor) -> None:
+        """Make a tensor a candidate for the final loss."""
+        self._add(loss, {len(self.marked)})
+        self.marked.append(loss)
+
+    def follow(self, arguments: Iterable[Any], results: Iterable[Any]) -> None:
+        """Note that an operation computed these results from these arguments."""
+        if not self.marked:
+            return
+        sources: Set[int] = set()
+        for argument in arguments:
+            sources |= self._sources.get(id(argument), set())
+        if sources:
+            for result in results:
+                self._add(result, sources)
+
+    def _add(self, tensor: Any, sources: Set[int]) -> None:
+        self._sources[id(tensor)] = self._sources.get(id(tensor), set()) | sources
+        self._kept.append(tensor)
+
+    def final(self) -> torch.Tensor:
+        """The one marked loss that no other marked loss is computed from; `Error` for none or several."""
+        later = [self._sources[id(loss)] - {index} for index, loss in enumerate(self.marked)]
+        remaining = [loss for index, loss in enumerate(self.marked) if not any(index in sources for sources in later)]
+        if not remaining:
+            raise Error(
+                "Couldn't find a loss in forward: use a torch loss function, or mark the value with poptorch.identity_loss(x, "
+                "reduction='mean')."
+            )
+        if len(remaining) > 1:
+            raise Error(
+                f"Multiple independent losses found in forward: {len(remaining)}. Combine them and mark the result with "
+                "poptorch.identity_loss(x, reduction='mean')."
+            )
+        loss = remaining[0]
+        if loss.numel() != 1:
+            raise Error(
+                f"The final loss has shape {tuple(loss.shape)}, expected a single value: reduce it with "
+                "poptorch.identity_loss(x, reduction='mean')."
+            )
+        return loss
+
+
+@dataclass
+class Overlap:
+    """Tensors annotated for overlapped host I/O: (tensor as given, tensor as returned, mode)."""
+
+    inputs: List[Tuple[torch.Tensor, torch.Tensor, str]] = field(default_factory=list)
+    outputs: List[Tuple[torch.Tensor, torch.Tensor, str]] = field(default_factory=list)
+
+
+@dataclass
+class Recording:
+    """Blocks in execution order, losses and annotations, of one run of `forward`."""
+
+    is_training: bool
+    block_starts: List[BlockStart] = field(default_factory=list)
+    losses: Losses = field(default_factory=Losses)
+    overlap: Overlap = field(default_factory=Overlap)
+    name_scopes: List[str] = field(default_factory=list)
+    multi_conv_size: Optional[int] = None  # convolutions so far inside of a MultiConv, None outside
+    used_inputs: Set[int] = field(default_factory=set)  # ids of the input tensors that operations take
+    has_tensor_hooks: bool = False
+    is_inside_block: bool = False
+    has_operations_outside_blocks: bool = False
+
+    def begin_block(self, block_id: Optional[str], ipu_id: Optional[int]) -> None:
+        """What follows belongs to this block, until the next begins or `end_block`."""
+        self.block_starts.append(BlockStart(block_id, ipu_id))
+        self.is_inside_block = True
+
+    def end_block(self) -> None:
+        """What follows belongs to no block."""
+        self.is_inside_block = False
+
+    def check_blocks(self) -> None:
+        """`Error` when only a part of the model is annotated."""
+        if self.block_starts and self.has_operations_outside_blocks:
+            raise Error(
+                "No active Block: some operations of forward belong to no block while others do. Begin the first block before "
+                "the first operation, for instance with poptorch.BeginBlock on the whole model."
+            )
+
+
+_current: List[Optional[Recording]] = []
+
+
+def current_recording() -> Optional[Recording]:
+    """The recording under way, None outside of a capture."""
+    return _current[-1] if _current else None
+
+
+@contextlib.contextmanager
+def recording(is_training: bool) -> Iterator[Recording]:
+    """Record what `forward` marks until the end of the block."""
+    record = Recording(is_training)
+    _current.append(record)
+    try:
+        yield record
+    finally:
+        _current.pop()
+
+
+@contextlib.contextmanager
+def on_host() -> Iterator[None]:
+    """Code that runs on the host in the middle of a captured `forward`: nothing is recorded."""
+    _current.append(None)
+    try:
+        yield
+    finally:
+        _current.pop()

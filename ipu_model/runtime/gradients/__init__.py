@@ -1,0 +1,1 @@
+"""Gradients: accumulated, reduced over replicas and instances, scaled."""

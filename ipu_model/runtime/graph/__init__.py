@@ -1,0 +1,1 @@
+"""A captured graph: rewritten, split, kept in files."""

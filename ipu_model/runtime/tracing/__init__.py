@@ -1,0 +1,1 @@
+"""From a wrapped model to op records and the cost model."""

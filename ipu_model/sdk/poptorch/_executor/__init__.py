@@ -1,0 +1,1 @@
+"""The parts that PoplarExecutor is composed of."""

@@ -1,0 +1,72 @@
+"""What is refused when a model is compiled."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Sequence
+
+import torch
+
+from ipu_model.runtime.capture import Captured
+from ipu_model.runtime.errors import Error
+from ipu_model.runtime.forward.recording import Recording
+
+from .._options.popart_keys import is_known_key
+from ..enums import OutputMode
+from ..options import Options
+
+logger = logging.getLogger("poptorch::python")
+BatchNorm = torch.nn.modules.batchnorm._NormBase
+
+
+def check_inputs(leaves: Sequence[Any]) -> None:
+    """Warn of inputs that require gradients; `Error` for tensors without elements."""
+    for leaf in leaves:
+        if not isinstance(leaf, torch.Tensor):
+            continue
+        if leaf.requires_grad:
+            logger.warning("Input tensor has requires_grad=True set: no gradient flows to inputs, it is detached.")
+        if leaf.numel() == 0:
+            raise Error(f"Zero-sized tensors are unsupported: an input has shape {tuple(leaf.shape)}.")
+
+
+def check_options(options: Options) -> None:
+    """`Error` for options that a program without hardware cannot have, and for unknown PopART options."""
+    popart = options._Popart.options
+    if popart.get("instrumentWithHardwareCycleCounter"):
+        raise Error("Cycle count logging is only supported on actual IPU hardware: leave out Options.logCycleCount(True).")
+    for key in popart:
+        if not is_known_key(key):
+            raise Error(f"Unknown PopART option {key!r} in Options._Popart.set.", type="poptorch_cpp_error")
+
+
+def check_captured(options: Options, model: torch.nn.Module, captured: Captured, record: Recording) -> None:
+    """`Error` for buffers that replicas would change differently, unknown updatable buffers, and misplaced overlap annotations."""
+    if options.replication_factor > 1 and options.broadcast_buffers:
+        changed = captured.written_buffers - _batch_norm_buffers(model)
+        if changed:
+            raise Error(
+                f"PopTorch does not support replicas that change a buffer ({', '.join(sorted(changed))}): set "
+                "Options.broadcastBuffers(False) to give each replica its own."
+            )
+    present = {name for name, _ in model.named_buffers()}
+    for name in options._Popart.options.get("updatableNamedBuffers", []):
+        if name not in present:
+            raise Error(f"updatableNamedBuffers: the model has no buffer {name!r}; it has {', '.join(sorted(present)) or 'none'}.")
+    if record.overlap.inputs or record.overlap.outputs:
+        _check_overlap_options(options, bool(record.overlap.outputs))
+
+
+def _batch_norm_buffers(model: torch.nn.Module) -> set:
+    parts = [(prefix, part) for prefix, part in model.named_modules() if isinstance(part, BatchNorm)]
+    return {f"{prefix}.{name}" if prefix else name for prefix, part in parts for name, _ in part.named_buffers()}
+
+
+def _check_overlap_options(options: Options, has_outputs: bool) -> None:
+    if options._execution_strategy.has_pipeline:
+        raise Error("Overlapped IO is not supported with PipelinedExecution: use poptorch.ShardedExecution.")
+    if not options.TensorLocations.exists("numIOTiles"):
+        raise Error("No IO tiles allocated. Set Options.TensorLocations.numIOTiles(n) to overlap host I/O with compute.")
+    if has_outputs and options.output_mode not in (OutputMode.All, OutputMode.Sum):
+        name = OutputMode(options.output_mode).name
+        raise Error(f"poptorch.set_overlap_for_output cannot be used with OutputMode.{name}: choose OutputMode.All or OutputMode.Sum.")

@@ -1,0 +1,1 @@
+"""The functions that a program calls inside of forward."""

@@ -1,0 +1,1 @@
+"""What options are made of: stores of checked values, their groups, and files."""

@@ -1,0 +1,1 @@
+"""Which part of a model runs on which IPU: blocks, stages, phases, execution strategies."""

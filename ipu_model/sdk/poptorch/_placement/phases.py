@@ -1,0 +1,117 @@
+"""Phased execution: one part of the model after another, the tensors in between kept outside of the chip. Values are unchanged."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Optional, Tuple
+
+from ipu_model.program.placement import PlacedBlock, Placement
+from ipu_model.runtime.forward.recording import BlockStart
+
+from ..enums import Liveness
+from .blocks import Stage, _IExecutionStrategy
+
+
+class Phase:
+    """Stages that are on the chip together: given as stages, or as the names of the blocks of a single stage."""
+
+    def __init__(self, *arg: Any) -> None:
+        parts = list(arg[0]) if len(arg) == 1 and isinstance(arg[0], (list, tuple)) else list(arg)
+        are_stages = bool(parts) and all(isinstance(part, Stage) for part in parts)
+        are_blocks = bool(parts) and all(isinstance(part, str) for part in parts)
+        assert are_stages or are_blocks, f"Phase takes either Stages or names of blocks, got {parts!r}"
+        self.stages: List[Stage] = parts if are_stages else [Stage(*parts)]
+
+    def stage(self, index: int) -> Stage:
+        """A stage by position."""
+        return self.stages[index]
+
+    def ipus(self, *ids: int) -> Phase:
+        """IPUs of the stages, in order."""
+        assert len(ids) == len(self.stages), f"Phase.ipus: expected {len(self.stages)} IPUs, one for each stage, got {len(ids)}"
+        for stage, ipu in zip(self.stages, ids):
+            stage.ipu(ipu)
+        return self
+
+
+class _PhasedExecution(_IExecutionStrategy):
+    """What serial and parallel phases share."""
+
+    def __init__(self, *phases: Any) -> None:
+        assert phases, f"{type(self).__name__} needs at least one phase"
+        self._phases = [_as_phase(phase) for phase in phases]
+        self._separate_backward_phase = False
+        self._place_of_block: Dict[str, Tuple[int, int, Stage]] = {}
+        for number, phase in enumerate(self._phases):
+            for index, stage in enumerate(phase.stages):
+                for block_id in stage.blocks:
+                    assert block_id not in self._place_of_block, f"block {block_id!r} is in two stages"
+                    self._place_of_block[block_id] = (number, index, stage)
+
+    def phase(self, phase: int) -> Phase:
+        """A phase by position."""
+        assert isinstance(phase, int) and phase >= 0, f"phase takes a non-negative int, got {phase!r}"
+        return self._phases[phase]
+
+    def stage(self, block_id: str) -> Stage:
+        """The stage of a block."""
+        assert block_id in self._place_of_block, f"unknown block {block_id!r}; known: {sorted(self._place_of_block)}"
+        return self._place_of_block[block_id][2]
+
+    def useSeparateBackwardPhase(self, use: bool = True) -> _PhasedExecution:
+        """Whether the last phase's backward pass is a phase of its own (recorded)."""
+        assert isinstance(use, bool), f"useSeparateBackwardPhase takes a bool, got {use!r}"
+        self._separate_backward_phase = use
+        return self
+
+    def place(self, block_starts: List[BlockStart]) -> Placement:
+        """Stage and IPU of each block that forward began."""
+        placed = []
+        for index, start in enumerate(block_starts):
+            block_id = start.block_id if start.block_id is not None else str(index)
+            stage = self.stage(block_id)
+            number, position, _ = self._place_of_block[block_id]
+            chosen = stage._ipu if stage._ipu is not None else start.ipu_id
+            placed.append(PlacedBlock(block_id, number, self._default_ipu(number, position) if chosen is None else chosen))
+        return Placement(tuple(placed))
+
+    def _default_ipu(self, phase: int, position: int) -> int:
+        raise NotImplementedError
+
+
+class SerialPhasedExecution(_PhasedExecution):
+    """All phases on the same IPUs."""
+
+    _liveness: Optional[Liveness] = None
+
+    def setTensorsLiveness(self, liveness: Liveness) -> SerialPhasedExecution:
+        """When a phase's tensors leave the chip (recorded)."""
+        assert isinstance(liveness, Liveness), f"setTensorsLiveness takes a Liveness, got {liveness!r}"
+        self._liveness = liveness
+        return self
+
+    def _default_ipu(self, phase: int, position: int) -> int:
+        return position
+
+
+class ParallelPhasedExecution(_PhasedExecution):
+    """Even phases on one set of IPUs, odd phases on another, so that loading and computing overlap."""
+
+    _sends_off_chip = True
+
+    def sendTensorsOffChipAfterFwd(self, off_chip: bool = True) -> ParallelPhasedExecution:
+        """Whether tensors leave the chip after the forward pass (recorded)."""
+        assert isinstance(off_chip, bool), f"sendTensorsOffChipAfterFwd takes a bool, got {off_chip!r}"
+        self._sends_off_chip = off_chip
+        return self
+
+    def _default_ipu(self, phase: int, position: int) -> int:
+        return 2 * position + phase % 2
+
+
+def _as_phase(description: Any) -> Phase:
+    if isinstance(description, Phase):
+        return description
+    if isinstance(description, str):
+        return Phase(description)
+    assert isinstance(description, (list, tuple)), f"expected a Phase, stages or names of blocks, got {description!r}"
+    return Phase(*[Stage(*part) if isinstance(part, (list, tuple)) else part for part in description])
