@@ -6,11 +6,11 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Dict, List, Sequence, Tuple, Type
 
 import ipu_model  # first: finds the IPU Model's poptorch where there is no Poplar SDK
-from config import AUTOMATIC_SPLITS, Config
-from config.command_line import EstimateArguments, parse_estimate_arguments
+from cli import EstimateArguments, parse_estimate_arguments, run_program
+from config import AUTOMATIC_SPLITS, Config, ConfigError, UserError
 from ipu_model.cost.estimate import Estimate, estimate_program
 from ipu_model.cost.hardware import MACHINES
 from ipu_model.cost.page import comparison_page, report_page
@@ -25,16 +25,24 @@ Case = Tuple[str, Any, Estimate]  # name, program, estimate
 def main() -> int:
     """Estimate a preset, or compare several. Returns the exit code: 1 where the preset does not fit."""
     arguments = parse_estimate_arguments(list(MACHINES), SCHEDULES)
-    from training.session import user_errors
+    return run_program("estimate.py", lambda: tell(arguments), poptorch_errors)
 
-    with user_errors("estimate.py"):
-        if arguments.sweep or arguments.sweep_machines:
-            return sweep(arguments)
-        name, program, estimate = estimate_config(arguments.config, arguments, arguments.machine)
-        print(json.dumps(estimate.as_json(), indent=2) if arguments.is_json else text_report(name, program, estimate))
-        write_page(arguments.report, report_page(name, program, estimate))
-        return 0 if estimate.fits else 1
-    return 1
+
+def poptorch_errors() -> Tuple[Type[Exception], ...]:
+    """The errors of PopTorch, whose messages are for users."""
+    from poptorch import Error
+
+    return (Error,)
+
+
+def tell(arguments: EstimateArguments) -> int:
+    """Report one estimate, or a table of several. Returns the exit code."""
+    if arguments.sweep or arguments.sweep_machines:
+        return sweep(arguments)
+    name, program, estimate = estimate_config(arguments.config, arguments, arguments.machine)
+    print(json.dumps(estimate.as_json(), indent=2) if arguments.is_json else text_report(name, program, estimate))
+    write_page(arguments.report, report_page(name, program, estimate))
+    return 0 if estimate.fits else 1
 
 
 def sweep(arguments: EstimateArguments) -> int:
@@ -52,13 +60,13 @@ def sweep(arguments: EstimateArguments) -> int:
 
 
 def write_page(path: str, page: str) -> None:
-    """Write a report where one is asked for; ValueError where it cannot be written."""
+    """Write a report where one is asked for; UserError where it cannot be written."""
     if not path:
         return
     try:
         Path(path).write_text(page, encoding="utf-8")
     except OSError as error:
-        raise ValueError(f"--report {path} cannot be written: {error.strerror}") from error
+        raise UserError(f"--report {path} cannot be written: {error.strerror}") from error
 
 
 def estimate_config(config: Config, arguments: EstimateArguments, machine: str) -> Case:
@@ -75,11 +83,11 @@ def estimate_config(config: Config, arguments: EstimateArguments, machine: str) 
 
 
 def split_automatically(program: Any, settings: Settings, machine: str, paths: Sequence[str], num_stages: int) -> Tuple[Any, List[str]]:
-    """Stages for a program traced without any, and the module paths at which they begin; ValueError where none fits."""
+    """Stages for a program traced without any, and the module paths at which they begin; ConfigError where none fits."""
     units = with_units(program, [f"{_prefix(program)}{path}" for path in paths])
     cuts = best_cuts(units, num_stages, settings, MACHINES[machine])
     if cuts is None:
-        raise ValueError(
+        raise ConfigError(
             f"no way to cut the model into {num_stages} stages fits the memory of {machine}: use more stages (--automatic-stages), a "
             "smaller micro batch, or --recomputation"
         )
@@ -92,7 +100,7 @@ def _prefix(program: Any) -> str:
 
 
 def find_splits(config: Config, num_stages: int, machine: str = "pod16") -> Tuple[str, ...]:
-    """The best splits of a preset's training model; ValueError where none fits."""
+    """The best splits of a preset's training model; ConfigError where none fits."""
     program, settings, paths = trace_config(config, is_inference=False)
     return tuple(split_automatically(program, settings, machine, paths, num_stages)[1])
 

@@ -6,11 +6,11 @@ import json
 import statistics
 import sys
 import time
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple, Type
 
 import ipu_model  # noqa: F401  first: finds the IPU Model's poptorch where there is no Poplar SDK
+from cli import EstimateArguments, SummaryArguments, parse_summary_arguments, run_program
 from config import Config
-from config.command_line import EstimateArguments, SummaryArguments, parse_summary_arguments
 from ipu_model.cost.hardware import MACHINES
 
 LATENCY_RUNS = 20  # batch 1, one core, mean: as in EfficientNet's paper (arXiv 1905.11946, table 4)
@@ -31,13 +31,21 @@ Row = Dict[str, Any]
 def main() -> int:
     """Print one row for each preset. Returns the exit code."""
     arguments = parse_summary_arguments(list(MACHINES))
-    from training.session import user_errors
+    return run_program("summary.py", lambda: tell(arguments), poptorch_errors)
 
-    with user_errors("summary.py"):
-        rows = [summarise(config, arguments) for config in arguments.configs]
-        print(json.dumps(rows, indent=2) if arguments.is_json else "\n".join(table(rows, arguments.machine)))
-        return 0
-    return 1
+
+def poptorch_errors() -> Tuple[Type[Exception], ...]:
+    """The errors of PopTorch, whose messages are for users."""
+    from poptorch import Error
+
+    return (Error,)
+
+
+def tell(arguments: SummaryArguments) -> int:
+    """Print the table, or its rows as JSON. Returns the exit code."""
+    rows = [summarise(config, arguments) for config in arguments.configs]
+    print(json.dumps(rows, indent=2) if arguments.is_json else "\n".join(table(rows, arguments.machine)))
+    return 0
 
 
 def summarise(config: Config, arguments: SummaryArguments) -> Row:

@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any, Dict, Mapping, Optional, Tuple
+from typing import Any, Dict, Mapping, Optional, Tuple, Type
 
 import ipu_model  # noqa: F401  finds the IPU Model's poptorch where there is no Poplar SDK
+from cli import TrainingArguments, derived_values, describe, parse_training_arguments, run_program, training_lines
 from config import AUTOMATIC_SPLITS, Config
-from config.command_line import TrainingArguments, describe, parse_training_arguments
 
 
 def main() -> int:
     """Resolve the preset; show it, or train it. Returns the exit code."""
     arguments = parse_training_arguments()
-    from training.session import user_errors
+    return run_program("train.py", lambda: tell(arguments), poptorch_errors)
 
-    with user_errors("train.py"):
-        config = starting_config(arguments)
-        return show(config) if arguments.is_dry_run else train(config)
-    return 1
+
+def poptorch_errors() -> Tuple[Type[Exception], ...]:
+    """The errors of PopTorch, whose messages are for users."""
+    from poptorch import Error
+
+    return (Error,)
+
+
+def tell(arguments: TrainingArguments) -> int:
+    """Show the config or train it. Returns the exit code."""
+    config = starting_config(arguments)
+    return show(config) if arguments.is_dry_run else train(config)
 
 
 def starting_config(arguments: TrainingArguments) -> Config:
@@ -36,7 +44,6 @@ def show(config: Config) -> int:
     """Print the resolved preset and what follows from it."""
     from datasets.factory import training_size
     from models.architectures import check_image_size
-    from training.session import derived_values
 
     check_image_size(config.model.architecture, min(config.data.image_size, config.validation_image_size))
     num_images, num_classes, is_counted = training_size(config.data, config.run.seed)
@@ -68,7 +75,7 @@ def run_phase(config: Config, weights: Optional[Mapping[str, Any]] = None) -> Tu
     """Build everything, train from these weights or from new ones, print where the results are; the run's folder, and the exit code."""
     from datasets.factory import build_image_sets
     from training import instances
-    from training.session import open_run, print_result, seed_everything
+    from training.session import open_run, seed_everything
     from training.trainer import Trainer
 
     sets = build_image_sets(config.data, config.run.seed, config.validation_image_size)
@@ -83,7 +90,7 @@ def run_phase(config: Config, weights: Optional[Mapping[str, Any]] = None) -> Tu
         trainer.restore(checkpoint)
     summary, exit_code = trainer.run()
     if instances.is_first():
-        print_result(summary, folder, exit_code)
+        print("\n".join(training_lines(summary, folder, exit_code)))
     return folder, exit_code
 
 

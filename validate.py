@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple, Type
 
 import ipu_model  # noqa: F401  finds the IPU Model's poptorch where there is no Poplar SDK
-from config.command_line import ValidationArguments, parse_validation_arguments
+from cli import ValidationArguments, parse_validation_arguments, run_program, validation_lines
 
 
 def main() -> int:
     """Read the checkpoint, validate it, write and print the result. Returns the exit code."""
     arguments = parse_validation_arguments()
-    from training.session import user_errors
+    return run_program("validate.py", lambda: validate(arguments), poptorch_errors)
 
-    with user_errors("validate.py"):
-        return validate(arguments)
-    return 1
+
+def poptorch_errors() -> Tuple[Type[Exception], ...]:
+    """The errors of PopTorch, whose messages are for users."""
+    from poptorch import Error
+
+    return (Error,)
 
 
 def validate(arguments: ValidationArguments) -> int:
@@ -25,7 +28,6 @@ def validate(arguments: ValidationArguments) -> int:
     from config.presets import config_of_checkpoint, with_fields
     from training import instances
     from training.evaluation import evaluate, export_weights, record_result
-    from training.session import validation_lines
 
     instances.join()
     path, payload, weights, kind = load_weights(arguments)

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
 import ipu_model  # noqa: F401
+from cli import EstimateArguments
 from config import Config, load_preset
-from config.command_line import EstimateArguments
 from datasets.errors import DataError
 from datasets.factory import build_image_sets
 from estimate import estimate_config

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .presets import ConfigError, with_fields
+from .errors import ConfigError
+from .presets import with_fields
 from .resolved import Config
 
 

@@ -10,13 +10,10 @@ from typing import Any, Dict, List, Mapping, Sequence
 import yaml
 from pydantic import ValidationError
 
+from .errors import ConfigError
 from .resolved import SECTION_OF_FIELD, SECTIONS, Config
 
 PRESETS_FILE = Path(__file__).parent.parent / "configs.yml"
-
-
-class ConfigError(ValueError):
-    """A user's mistake in a preset, a flag or a file: the message says what was expected, what came, and what to do."""
 
 
 class _UniqueKeyLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # libyaml's, where PyYAML has it

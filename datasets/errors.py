@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from config import UserError
 
-class DataError(ValueError):
+
+class DataError(UserError):
     """Data that is not where it should be, or not what it should be: says what was expected where, and what to do."""

@@ -9,7 +9,7 @@ import torch
 import popdist
 import popdist.poptorch
 import poptorch
-from config import BatchConfig, IpuConfig, OptimizerConfig, PrecisionConfig
+from config import BatchConfig, ConfigError, IpuConfig, OptimizerConfig, PrecisionConfig
 
 # popart.RecomputationType, which real PopTorch takes as an int
 _NO_RECOMPUTATION, _STANDARD_RECOMPUTATION, _PIPELINE_RECOMPUTATION = 0, 1, 3
@@ -67,9 +67,9 @@ def _launched_options(replicas: int, ipus_per_replica: int) -> poptorch.Options:
         options.replicationFactor(replicas)
         return options
     if popdist.getNumTotalReplicas() != replicas:
-        raise ValueError(f"poprun was started with --num-replicas {popdist.getNumTotalReplicas()}, the config has replicas {replicas}")
+        raise ConfigError(f"poprun was started with --num-replicas {popdist.getNumTotalReplicas()}, the config has replicas {replicas}")
     if popdist.getNumIpusPerReplica() != ipus_per_replica:
-        raise ValueError(
+        raise ConfigError(
             f"poprun was started with --ipus-per-replica {popdist.getNumIpusPerReplica()}, a replica has {ipus_per_replica} pipeline stages"
         )
     return popdist.poptorch.Options(ipus_per_replica=ipus_per_replica)
@@ -79,7 +79,7 @@ def _memory_proportions(ipu: IpuConfig) -> Dict[str, float]:
     num_ipus = ipu.stages
     shares = ipu.available_memory_proportion
     if len(shares) not in (1, num_ipus):
-        raise ValueError(f"available_memory_proportion takes 1 or {num_ipus} values (one for each IPU of a replica), got {len(shares)}")
+        raise ConfigError(f"available_memory_proportion takes 1 or {num_ipus} values (one for each IPU of a replica), got {len(shares)}")
     return {f"IPU{index}": shares[index if len(shares) > 1 else 0] for index in range(num_ipus)}
 
 

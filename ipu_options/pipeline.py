@@ -8,6 +8,7 @@ from typing import List, Sequence
 from torch import nn
 
 import poptorch
+from config import ConfigError
 
 
 def place_on_ipus(model: nn.Module, network: nn.Module, splits: Sequence[str]) -> None:
@@ -18,7 +19,7 @@ def place_on_ipus(model: nn.Module, network: nn.Module, splits: Sequence[str]) -
         splits: module paths within the network in order of execution, such as `blocks.2.1`.
 
     Raises:
-        ValueError: a path that the network lacks, a repeated path, or paths out of order; the valid ones are named.
+        ConfigError: a path that the network lacks, a repeated path, or paths out of order; the valid ones are named.
     """
     if not splits:
         return
@@ -40,11 +41,11 @@ def _check(splits: Sequence[str], order: List[str]) -> None:
             blocks = [name for name in order if name.count(".") == 2 or "." not in name]
             matches = difflib.get_close_matches(path, order, n=1)
             suggestion = f"; did you mean {matches[0]!r}?" if matches else ""
-            raise ValueError(f"pipeline_splits: the network has no module {path!r}{suggestion}; blocks: {_shorten(blocks)}")
+            raise ConfigError(f"pipeline_splits: the network has no module {path!r}{suggestion}; blocks: {_shorten(blocks)}")
     positions = [order.index(path) for path in splits]
     if positions != sorted(set(positions)):
         ordered = sorted(set(splits), key=order.index)
-        raise ValueError(f"pipeline_splits must be in order of execution, each once: got {list(splits)}, expected {ordered}")
+        raise ConfigError(f"pipeline_splits must be in order of execution, each once: got {list(splits)}, expected {ordered}")
 
 
 def _shorten(paths: Sequence[str], limit: int = 60) -> str:

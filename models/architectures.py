@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Dict, List, Tuple
 
+from config import ConfigError
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -88,14 +90,14 @@ def num_groups(channels: int, group_size: int, is_first_stage: bool = False) -> 
     """Groups of a group convolution over `channels`.
 
     The first stage works on the stem's channels, which compound scaling may leave undivided (B3: 40 channels, groups of 16): the paper
-    then takes floor(C / group_size) groups, here two of 20. ValueError where groups would not come out equal.
+    then takes floor(C / group_size) groups, here two of 20. ConfigError where groups would not come out equal.
     """
     groups = max(channels // group_size, 1)
     is_whole = channels % groups == 0 if is_first_stage else channels % group_size == 0
     if not is_whole:
         divisors = [size for size in range(1, channels + 1) if channels % size == 0]
         nearest = sorted(divisors, key=lambda size: abs(size - group_size))[:3]
-        raise ValueError(
+        raise ConfigError(
             f"group_size {group_size} does not divide the {channels} channels of a group convolution; nearest sizes that do: "
             f"{', '.join(map(str, sorted(nearest)))}"
         )
@@ -112,10 +114,10 @@ def total_stride(architecture: str) -> int:
 
 
 def check_image_size(architecture: str, size: int) -> None:
-    """ValueError where the last feature map would have less than one pixel of the network's stride."""
+    """ConfigError where the last feature map would have less than one pixel of the network's stride."""
     stride = total_stride(architecture)
     if size < stride:
-        raise ValueError(f"image size {size} is too small for {architecture}, which reduces it {stride}-fold: at least {stride}")
+        raise ConfigError(f"image size {size} is too small for {architecture}, which reduces it {stride}-fold: at least {stride}")
 
 
 def block_paths(size: Size) -> List[str]:

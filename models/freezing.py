@@ -7,9 +7,11 @@ from typing import Sequence
 
 from torch import nn
 
+from config import ConfigError
+
 
 def train_only(network: nn.Module, layers: Sequence[str]) -> None:
-    """Freeze all modules but those at these paths: no gradients, and evaluation mode; ValueError for a path that does not exist.
+    """Freeze all modules but those at these paths: no gradients, and evaluation mode; ConfigError for a path that does not exist.
 
     Nothing is kept of a frozen layer for the backward pass, which ends at the first trainable one.
     """
@@ -18,7 +20,7 @@ def train_only(network: nn.Module, layers: Sequence[str]) -> None:
         if path not in modules or not path:
             near = difflib.get_close_matches(path, modules, n=1, cutoff=0.4)
             known = ", ".join(name for name in modules if name and name.count(".") <= (1 if name.startswith("blocks") else 0))
-            raise ValueError(f"trainable layer {path!r} does not exist{f'; did you mean {near[0]!r}?' if near else ''}; paths: {known}")
+            raise ConfigError(f"trainable layer {path!r} does not exist{f'; did you mean {near[0]!r}?' if near else ''}; paths: {known}")
     network.requires_grad_(False).eval()
     for path in layers:
         modules[path].requires_grad_(True).train()

@@ -8,7 +8,7 @@ from typing import Any, Callable, Set
 import torch
 from torch import nn
 
-from config import ModelConfig
+from config import ConfigError, ModelConfig
 
 from .proxy_norm import ProxyNormAct
 
@@ -56,10 +56,10 @@ def _proxy_norm_act(config: ModelConfig, channels: int, apply_act: bool = True, 
 
 
 def group_count(config: ModelConfig, channels: int) -> int:
-    """Groups of a group norm: `norm_groups`, or 1 for layer norm; ValueError where they do not divide the channels."""
+    """Groups of a group norm: `norm_groups`, or 1 for layer norm; ConfigError where they do not divide the channels."""
     groups = 1 if config.norm == "layer" else min(config.norm_groups, channels)
     if channels % groups:
-        raise ValueError(f"norm_groups {groups} does not divide the {channels} channels of a norm")
+        raise ConfigError(f"norm_groups {groups} does not divide the {channels} channels of a norm")
     return groups
 
 

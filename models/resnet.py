@@ -7,7 +7,7 @@ from typing import Any
 import torchvision
 from torch import nn
 
-from config import ModelConfig
+from config import ConfigError, ModelConfig
 
 from .norm import build_norm_act
 
@@ -16,10 +16,10 @@ def build_resnet(config: ModelConfig, num_classes: int) -> nn.Module:
     """A ResNet: images [N, 3, H, W] to logits [N, num_classes].
 
     Its activation follows an addition rather than a norm, so Proxy Norm, which normalises an activation by its norm's parameters, has no
-    place in torchvision's blocks: ValueError.
+    place in torchvision's blocks: ConfigError.
     """
     if config.proxy_norm:
-        raise ValueError(f"proxy_norm is not available for {config.architecture}: its blocks activate after the residual addition")
+        raise ConfigError(f"proxy_norm is not available for {config.architecture}: its blocks activate after the residual addition")
     norm_act = build_norm_act(config, nn.ReLU)
 
     def norm_layer(channels: int, **settings: Any) -> nn.Module:

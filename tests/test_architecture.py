@@ -19,15 +19,16 @@ PROGRAMS = ("benchmarks/", "examples/")  # what is run from a shell, beside the 
 
 # Rules of the import table: files under a path, and the names (or beginnings of names) that they may not import.
 FORBIDDEN = {
-    "config": ("torch", "poptorch", "ipu_model", *ROOMS),
-    **{room: ("ipu_model", *(other for other in ROOMS if other != room)) for room in ROOMS},
-    "ipu_model": ("config", "train", "validate", "estimate", "summary", *ROOMS),
+    "config": ("torch", "poptorch", "ipu_model", "cli", *ROOMS),
+    "cli": ("torch", "poptorch", "ipu_model", *ROOMS),
+    **{room: ("ipu_model", "cli", *(other for other in ROOMS if other != room)) for room in ROOMS},
+    "ipu_model": ("config", "cli", "train", "validate", "estimate", "summary", *ROOMS),
     "ipu_model/sdk": ("ipu_model.cost",),
     "ipu_model/runtime": ("ipu_model.sdk", "poptorch"),
     "ipu_model/program": ("torch", "poptorch", "ipu_model.runtime", "ipu_model.sdk", "ipu_model.cost"),
 }
 # Programs for any PopTorch: nothing of this project but the API that is re-created.
-FORBIDDEN["examples"] = ("ipu_model", "config", "benchmarks", *ROOMS)
+FORBIDDEN["examples"] = ("ipu_model", "config", "cli", "benchmarks", *ROOMS)
 FORBIDDEN["ipu_model/launcher"] = ("poptorch", "ipu_model.runtime", "ipu_model.sdk", "ipu_model.cost")
 FORBIDDEN["ipu_model/cost"] = ("torch", "poptorch", "ipu_model.runtime", "ipu_model.sdk")
 LAUNCHER = ("flags", "topology", "supervisor", "hosts", "output", "messages", "instance", "network")  # but for the agent, quick to start
@@ -40,7 +41,7 @@ LONG_SIGNATURES = {f"ipu_model/sdk/poptorch/{name}.py" for name in ("optim", "_d
 
 
 def python_files() -> List[Path]:
-    folders = ("config", *ROOMS, "ipu_model", "benchmarks", "examples", "tests")
+    folders = ("config", "cli", *ROOMS, "ipu_model", "benchmarks", "examples", "tests")
     return [ROOT / name for name in ENTRY_POINTS] + [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
 
 

@@ -1,72 +1,27 @@
-"""The start and the end of a run: its folder, its seed, what it resumes, what it prints, and how a user's mistake ends."""
+"""The start of a run: its folder, its seed, what it resumes."""
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import random
-import select
-import signal
-import sys
 import time
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
 import torch
 
-import poptorch
 from config import Config, ConfigError
-from config.fine_tuning import fine_tuning
 
 from .checkpoint import LAST, check_same_config, load_checkpoint, newest_whole_checkpoint, plain_config
-from .errors import CheckpointError, TrainingError
+from .errors import CheckpointError
 from .instances import is_first, share
 from .records import make_folder, write_config, writing
 
 RUNS = Path("runs")
 LAUNCH_FILE = "launch-id"  # which launch of torch.distributed's launcher (poprun's engine) a run belongs to
 logger = logging.getLogger(__name__)
-
-
-@contextlib.contextmanager
-def user_errors(program: str) -> Iterator[None]:
-    """A user's mistake ends the program with one line on stderr and exit code 1; anything else keeps its traceback.
-
-    Where nobody reads standard output any more (`| head`), the program ends without a word, with the exit code of SIGPIPE.
-    """
-    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[_Messages(sys.stdout)])
-    try:
-        yield
-        sys.stdout.flush()
-    except (ConfigError, CheckpointError, TrainingError, ValueError, poptorch.Error) as error:
-        message = getattr(error, "message", None) or str(error)
-        sys.stderr.write(f"{program}: error: {message}\n")
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.stderr.write(f"{program}: interrupted\n")
-        sys.exit(130)
-    except BrokenPipeError:
-        if not _has_no_reader(sys.stdout.fileno()):
-            raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python still flushes at its end
-        sys.exit(128 + signal.SIGPIPE)
-
-
-def _has_no_reader(file: int) -> bool:
-    poll = select.poll()
-    poll.register(file, 0)
-    return any(events & select.POLLERR for _, events in poll.poll(0))
-
-
-class _Messages(logging.StreamHandler):
-    """Logged messages, as print would print them: logging itself would report a closed pipe and go on."""
-
-    def handleError(self, record: logging.LogRecord) -> None:
-        if isinstance(sys.exc_info()[1], BrokenPipeError):
-            raise
-        super().handleError(record)
 
 
 def seed_everything(seed: int) -> None:
@@ -161,60 +116,3 @@ def starting_weights(place: Path, config: Config) -> Mapping[str, torch.Tensor]:
 def _new_folder(preset: str) -> Path:
     base = RUNS / f"{preset}-{time.strftime('%Y%m%d-%H%M%S')}"
     return next(p for p in (base, *(Path(f"{base}-{n}") for n in range(2, 1000))) if not p.exists())
-
-
-def derived_values(config: Config, num_images: int, num_classes: int) -> Dict[str, Any]:
-    """What follows from a resolved preset and the size of its training set."""
-    calls = num_images // config.batch.images_per_call
-    return {
-        "global_batch_size": config.batch.images_per_update,
-        "gradient_accumulation": config.batch.accumulation_steps,
-        "images_per_call": config.batch.images_per_call,
-        "ipus": config.ipus,
-        "training_images": num_images,
-        "classes": num_classes,
-        "steps_per_epoch": calls * config.batch.device_iterations,
-        "steps": calls * config.batch.device_iterations * config.schedule.epochs,
-        "learning_rate": config.learning_rate,
-        "rmsprop_decay": config.rmsprop_decay if config.optimizer.optimizer == "rmsprop" else "not used",
-        "validation_image_size": config.validation_image_size,
-        **_fine_tuning_values(config, num_images),
-    }
-
-
-def _fine_tuning_values(config: Config, num_images: int) -> Dict[str, Any]:
-    if not config.fine_tune.fine_tune_epochs:
-        return {}
-    phase = fine_tuning(config)
-    return {
-        "fine_tune_gradient_accumulation": phase.batch.accumulation_steps,
-        "fine_tune_learning_rate": phase.learning_rate,
-        "fine_tune_ipus": phase.ipus,
-        "fine_tune_steps": num_images // phase.batch.images_per_call * phase.schedule.epochs,
-    }
-
-
-def print_result(summary: Mapping[str, Any], folder: Path, exit_code: int) -> None:
-    """Accuracy, speed, and where the files are."""
-    lines = []
-    if exit_code:
-        lines.append(f"stopped after {summary['updates']} updates; go on with --output {folder} --resume auto")
-    if summary["val_top1"] is not None:
-        lines.append(f"validation accuracy  {summary['val_top1']:.2f} % ({summary['weights']} weights)")
-    if summary["images_per_second"] is not None:
-        lines.append(f"training speed       {summary['images_per_second']:.0f} images/s")
-    lines += [f"checkpoint           {summary['checkpoint']}", f"curves and tables    {folder}/curves.png, training.csv, validation.csv"]
-    sys.stdout.write("\n".join(lines) + "\n")
-
-
-def validation_lines(result: Mapping[str, Any], folder: Path, export: str) -> List[str]:
-    """What validate.py prints."""
-    lines = [
-        f"checkpoint  {result['checkpoint']} ({result['weights']} weights)",
-        f"top-1       {result['top1']:.2f} %",
-        f"top-5       {result['top5']:.2f} %",
-        f"loss        {result['loss']:.4f}",
-        f"images      {int(result['images'])} at {result['image_size']} pixels, {result['images_per_second']:.0f} images/s",
-        f"written to  {folder / 'validate.csv'}, {folder / 'validate.json'}",
-    ]
-    return lines + ([f"weights in  {export}"] if export else [])

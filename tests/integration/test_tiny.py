@@ -13,8 +13,8 @@ import torch
 
 import train as entry
 import validate as validation_entry
+from cli import ValidationArguments
 from config import load_preset
-from config.command_line import ValidationArguments
 from training.errors import CheckpointError
 
 # Losses of the first three updates, by release of torch, number of threads, and processor (family-model-stepping): each splits sums

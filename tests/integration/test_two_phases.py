@@ -14,8 +14,8 @@ import torch
 
 import train as entry
 import validate as validation_entry
+from cli import parse_training_arguments, parse_validation_arguments
 from config import load_preset
-from config.command_line import parse_training_arguments, parse_validation_arguments
 
 ROOT = Path(__file__).parent.parent.parent
 FINE_TUNING = dict(

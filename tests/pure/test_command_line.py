@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from cli import describe, parse_training_arguments, parse_validation_arguments
 from config import SECTION_OF_FIELD, load_preset, preset_names
-from config.command_line import describe, parse_training_arguments, parse_validation_arguments
 
 
 def test_every_field_is_a_flag_that_reaches_the_config(capsys):
