@@ -25,8 +25,10 @@ def estimate(executor: Any, *args: Any, machine: str = "pod16", **kwargs: Any) -
 def trace(executor: Any, *args: Any, **kwargs: Any) -> Tuple[Any, Any]:
     """A wrapped model as the cost model sees it: records of its operations, and its settings (`ipu_model.program`, `ipu_model.cost`)."""
     from .runtime.tracing.estimation import program_of, settings_of
+    from .runtime.tracing.workload import workload_of
 
-    return program_of(executor, *args, **kwargs), settings_of(executor)
+    workload = workload_of(executor, args, kwargs)
+    return program_of(workload), settings_of(workload)
 
 
 def register_custom_op(name: str, domain: str, implementation: Callable[..., Any]) -> None:

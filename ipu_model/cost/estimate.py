@@ -204,7 +204,7 @@ def _update_cycles(program: Program, settings: Settings, ipu: Ipu) -> float:
             passes /= replicas
         streamed = 0.0
         if settings.is_optimizer_off_chip:
-            state = 2 * elements * 4 * settings.optimizer_states / (replicas if settings.is_optimizer_sharded else 1)
+            state = 2 * elements * settings.optimizer_state_bytes / (replicas if settings.is_optimizer_sharded else 1)
             streamed = state / ipu.streaming_bytes_per_second * ipu.clock_hz
         slowest = max(slowest, reduced + passes + streamed)
     return slowest

@@ -43,9 +43,10 @@ def stage_memory(program: Program, stage: int, settings: Settings, ipu: Ipu, num
     tiles = ipu.tiles
     variables = [variable for variable in program.variables if program.stage_of_block[variable.block] == stage]
     trained = sum(variable.tensor.elements for variable in variables if variable.is_trained) if program.is_training else 0
-    state = 0.0 if settings.is_optimizer_off_chip else trained * 4.0 * settings.optimizer_states
+    state = 0.0 if settings.is_optimizer_off_chip else float(trained * settings.optimizer_state_bytes)
     if settings.is_optimizer_sharded:
         state /= settings.replication_factor
+    has_accumulator = settings.has_accumulator and settings.gradient_accumulation > 1
     ops = program.ops_of_stage(stage)
     live, temporary = _worst_point(ops, settings, ipu)
     if program.is_training:
@@ -53,7 +54,7 @@ def stage_memory(program: Program, stage: int, settings: Settings, ipu: Ipu, num
     return Memory(
         weights=sum(variable.tensor.bytes for variable in variables) / tiles,
         optimizer_state=state / tiles,
-        accumulators=trained * settings.accumulator_bytes / tiles if settings.gradient_accumulation > 1 else 0.0,
+        accumulators=trained * settings.accumulator_bytes / tiles if has_accumulator else 0.0,
         stashes=_stash_bytes(program, stage, num_stages or program.num_stages, settings) / tiles,
         activations=live / tiles,
         temporaries=temporary / tiles,

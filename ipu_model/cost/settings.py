@@ -15,9 +15,10 @@ class Settings:
         is_recomputed: whether a stage computes its forward pass again for the backward pass.
         partials: type of partial sums in matrix products, "half" or "float".
         available_memory_proportion: share of a tile's memory for the temporaries of one operation.
-        optimizer_states: float32 values that the optimizer keeps for each weight (RMSprop with momentum: 2).
+        optimizer_state_bytes: what the optimizer keeps for each weight (RMSprop with momentum in float32: 8).
         optimizer_passes: elementwise passes over the weights in an update.
         accumulator_bytes: of a gradient sum.
+        has_accumulator: whether the sum has memory of its own; a combined accumulator is the optimizer's state.
         is_optimizer_off_chip, is_optimizer_sharded: where the optimizer's state lives; sharded over the replicas.
         io_tiles: tiles that load and store while the others compute; 0 for none.
     """
@@ -29,9 +30,10 @@ class Settings:
     is_recomputed: bool = False
     partials: str = "float"
     available_memory_proportion: float = 0.6
-    optimizer_states: int = 0
+    optimizer_state_bytes: int = 0
     optimizer_passes: int = 3
     accumulator_bytes: int = 4
+    has_accumulator: bool = True
     is_optimizer_off_chip: bool = False
     is_optimizer_sharded: bool = False
     io_tiles: int = 0

@@ -34,14 +34,14 @@ def test_the_backward_pass_stores_each_tensor_once():
 def test_always_live_memory():
     """16 x 16 x 3 x 3 half weights on each of 8 layers, and float32 momentum for each of their elements."""
     program = dataclasses.replace(chain(), ops=chain().ops[:1])
-    memory = estimate_program(program, Settings(gradient_accumulation=2, optimizer_states=2), POD16).stages[0].memory
+    memory = estimate_program(program, Settings(gradient_accumulation=2, optimizer_state_bytes=8), POD16).stages[0].memory
     elements = sum(variable.tensor.elements for variable in program.variables)
     assert memory.weights == pytest.approx(2 * elements / 1472)
     assert memory.optimizer_state == pytest.approx(8 * elements / 1472)
     assert memory.accumulators == pytest.approx(4 * elements / 1472)
-    shared = Settings(replication_factor=4, optimizer_states=2, is_optimizer_sharded=True)
+    shared = Settings(replication_factor=4, optimizer_state_bytes=8, is_optimizer_sharded=True)
     assert estimate_program(program, shared, POD16).stages[0].memory.optimizer_state == pytest.approx(2 * elements / 1472)
-    away = Settings(optimizer_states=2, is_optimizer_off_chip=True)
+    away = Settings(optimizer_state_bytes=8, is_optimizer_off_chip=True)
     assert estimate_program(program, away, POD16).stages[0].memory.optimizer_state == 0
 
 
@@ -72,7 +72,7 @@ def test_a_stage_of_frozen_layers_has_no_backward_pass_and_nothing_waits_in_it()
     ops = [op if op.block >= 5 else dataclasses.replace(op, input_gradients=0, parameter_gradients=0) for op in program.ops]
     variables = [dataclasses.replace(variable, is_trained=variable.block >= 5) for variable in program.variables]
     frozen = dataclasses.replace(program, ops=tuple(ops), variables=tuple(variables))
-    settings_ = Settings(8, is_recomputed=True, optimizer_states=1)
+    settings_ = Settings(8, is_recomputed=True, optimizer_state_bytes=4)
     inference = dataclasses.replace(program, is_training=False)
     stages, whole, forward = (estimate_program(each, settings_, POD16).stages for each in (frozen, program, inference))
     for stage in (0, 1):

@@ -1,6 +1,7 @@
 """Weight updates, as the device computes them: rules that change a weight and its state in place.
 
-g is the reduced gradient without loss scale. State is kept by parameter name in the type that the optimizer asks for.
+g is the reduced gradient without loss scale. State is kept by parameter name in the type that the optimizer asks for. A rule says what
+its update costs beside its steps, so that the cost model follows from what is computed.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, List, Mapping, Sequence
 
 import torch
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..rounding import store
 
@@ -34,6 +37,7 @@ class Rule:
         flags: attributes fixed at compile time (`use_tf_variant`, `bias_correction`, ...).
         max_grad_norm: the gradients of all parameters together are clipped to this norm.
         is_stochastic: whether values stored in half are rounded stochastically.
+        accumulator_dtype: in which the gradients of micro batches are summed.
     """
 
     kind: str
@@ -43,18 +47,73 @@ class Rule:
     flags: Mapping[str, Any] = field(default_factory=dict)
     max_grad_norm: float = float("inf")
     is_stochastic: bool = False
+    accumulator_dtype: torch.dtype = torch.float32
+
+
+@dataclass(frozen=True)
+class UpdateCost:
+    """What a weight of a parameter group costs.
+
+    Attributes:
+        state_bytes: of the state tensors that are as large as the weights, for each weight.
+        passes: operations over all weights of an update.
+        sums_in_state: the gradients' sum is a state tensor itself (the combined accumulator), so that no other one is needed.
+    """
+
+    state_bytes: int = 0
+    passes: int = 0
+    sums_in_state: bool = False
+
+
+def update_cost(rule: Rule, group: int) -> UpdateCost:
+    """What follows from the rule's own code: its state is made and its step run, on tensors without data."""
+    weight, gradient = torch.empty(2, 3, device="meta"), torch.empty(2, 3, device="meta")
+    options, kind = rule.groups[group], _KINDS[rule.kind]
+    state = kind.initial(weight, options, rule.flags)
+    stored = [rule.state_dtypes.get(key, torch.float32) for key, value in state.items() if value.shape == weight.shape]
+    with torch.no_grad(), _PassCounter(weight.shape) as counter:
+        kind.step(weight, gradient, state, options, rule.flags)
+    is_clipped = max(rule.max_grad_norm, 0.0) != float("inf")
+    return UpdateCost(
+        state_bytes=sum(torch.empty((), dtype=dtype).element_size() for dtype in stored),
+        passes=counter.passes + 2 * is_clipped,  # the norm, and the product
+        sums_in_state="Accl" in state,
+    )
+
+
+class _PassCounter(TorchDispatchMode):
+    """Counts the operations that read or write tensors of one shape."""
+
+    def __init__(self, shape: torch.Size) -> None:
+        super().__init__()
+        self._shape = shape
+        self.passes = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        touched = pytree.tree_flatten((args, kwargs, result))[0]
+        self.passes += any(isinstance(value, torch.Tensor) and value.shape == self._shape for value in touched)
+        return result
+
+
+def complete_state(rule: Rule, names: Sequence[str], weights: Sequence[torch.Tensor], state: OptimizerState) -> None:
+    """Make what a rule keeps for its weights and is not there yet."""
+    for name, weight in zip(names, weights):
+        initial = _KINDS[rule.kind].initial(weight, rule.groups[rule.group_of[name]], rule.flags)
+        stored = {key: value.to(rule.state_dtypes.get(key, torch.float32)) for key, value in initial.items()}
+        state.by_parameter[name] = {**stored, **state.by_parameter.get(name, {})}
 
 
 def apply_update(
     rule: Rule, names: Sequence[str], weights: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor], state: OptimizerState
 ) -> None:
-    """Update weights and state in place; float32 arithmetic, each value stored in its own type."""
+    """Update weights and state, which is complete, in place; float32 arithmetic, each value stored in its own type."""
     if max(rule.max_grad_norm, 0.0) != float("inf"):
         gradients = _clip_to_global_norm(gradients, rule.max_grad_norm)
-    step = _RULES[rule.kind]
+    step = _KINDS[rule.kind].step
     for name, weight, gradient in zip(names, weights, gradients):
         group = rule.groups[rule.group_of[name]]
-        stored = state.by_parameter.setdefault(name, {})
+        stored = state.by_parameter[name]
         wide = {key: value if value.dtype == torch.float32 else value.to(torch.float32) for key, value in stored.items()}
         wide_weight = weight if weight.dtype == torch.float32 else weight.to(torch.float32)
         step(wide_weight, gradient, wide, group, rule.flags)
@@ -71,11 +130,19 @@ def _clip_to_global_norm(gradients: Sequence[torch.Tensor], max_norm: float) -> 
     return [gradient * factor for gradient in gradients]
 
 
-def _sgd(weight: torch.Tensor, gradient: torch.Tensor, state: State, group: Mapping[str, Any], flags: Mapping[str, Any]) -> None:
-    """v <- m v + (1 - d) g from the first step on; w <- w - lr v (Nesterov: w <- w - lr (g + m v)).
+def _zeros(weight: torch.Tensor) -> torch.Tensor:
+    return torch.zeros_like(weight, dtype=torch.float32)
 
-    With the combined accumulator the state is `Accl`, which holds velocity_scaling * v; else `Accl1`, which holds v.
-    """
+
+def _sgd_state(weight: torch.Tensor, group: Mapping[str, Any], flags: Mapping[str, Any]) -> State:
+    """The combined accumulator `Accl` holds velocity_scaling * v, `Accl1` holds v."""
+    if not group["momentum"]:
+        return {}
+    return {"Accl" if flags.get("use_combined_accum", False) else "Accl1": _zeros(weight)}
+
+
+def _sgd(weight: torch.Tensor, gradient: torch.Tensor, state: State, group: Mapping[str, Any], flags: Mapping[str, Any]) -> None:
+    """v <- m v + (1 - d) g from the first step on; w <- w - lr v (Nesterov: w <- w - lr (g + m v))."""
     momentum, dampening = group["momentum"], group["dampening"]
     if group["weight_decay"]:
         gradient = gradient.add(weight, alpha=group["weight_decay"])
@@ -85,21 +152,20 @@ def _sgd(weight: torch.Tensor, gradient: torch.Tensor, state: State, group: Mapp
         return
     is_combined = flags.get("use_combined_accum", False)
     key, scaling = ("Accl", group["velocity_scaling"]) if is_combined else ("Accl1", 1.0)
-    if key in state:
-        state[key].mul_(momentum).add_(fresh, alpha=scaling)
-    else:
-        state[key] = fresh * scaling
+    state[key].mul_(momentum).add_(fresh, alpha=scaling)
     if group["nesterov"]:
         weight.add_(gradient, alpha=-group["lr"])
     weight.add_(state[key], alpha=-group["lr"] * (momentum if group["nesterov"] else 1.0) / scaling)
 
 
+def _moments_state(weight: torch.Tensor, group: Mapping[str, Any], flags: Mapping[str, Any]) -> State:
+    """First and second moment, and the number of steps that the bias correction needs."""
+    return {"Accl1": _zeros(weight), "Accl2": _zeros(weight), "Step": torch.zeros((), device=weight.device)}
+
+
 def _moments(gradient: torch.Tensor, state: State, group: Mapping[str, Any], flags: Mapping[str, Any]) -> List[torch.Tensor]:
     """Bias-corrected first and second moment."""
     beta1, beta2 = group["betas"]
-    if "Accl1" not in state:
-        state.update(Accl1=torch.zeros_like(gradient), Accl2=torch.zeros_like(gradient))
-        state["Step"] = torch.zeros((), device=gradient.device)
     state["Step"].add_(1)
     first = state["Accl1"].mul_(beta1).add_(gradient, alpha=1 - beta1)
     second = state["Accl2"].mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
@@ -134,6 +200,16 @@ def _lamb(weight: torch.Tensor, gradient: torch.Tensor, state: State, group: Map
     weight.sub_(group["lr"] * trust * direction)
 
 
+def _rmsprop_state(weight: torch.Tensor, group: Mapping[str, Any], flags: Mapping[str, Any]) -> State:
+    """The mean square, which TensorFlow's variant begins at 1; the mean where centered; the velocity with momentum."""
+    state = {"Accl1": torch.ones_like(_zeros(weight)) if flags.get("use_tf_variant", False) else _zeros(weight)}
+    if group["centered"]:
+        state["Accl2"] = _zeros(weight)
+    if group["momentum"]:
+        state["Accl3"] = _zeros(weight)
+    return state
+
+
 def _rmsprop(weight: torch.Tensor, gradient: torch.Tensor, state: State, group: Mapping[str, Any], flags: Mapping[str, Any]) -> None:
     """s <- alpha s + (1 - alpha) g^2; w <- w - lr g / (sqrt(s) + eps).
 
@@ -143,26 +219,30 @@ def _rmsprop(weight: torch.Tensor, gradient: torch.Tensor, state: State, group: 
     alpha, eps, momentum = group["alpha"], group["eps"], group["momentum"]
     if group["weight_decay"]:
         gradient = gradient.add(weight, alpha=group["weight_decay"])
-    if "Accl1" not in state:
-        state["Accl1"] = torch.ones_like(gradient) if is_tf else torch.zeros_like(gradient)
     variance = state["Accl1"].mul_(alpha).addcmul_(gradient, gradient, value=1 - alpha)
     if group["centered"]:
-        mean = state.get("Accl2", torch.zeros_like(gradient)).mul_(alpha).add_(gradient, alpha=1 - alpha)
-        state["Accl2"] = mean
+        mean = state["Accl2"].mul_(alpha).add_(gradient, alpha=1 - alpha)
         variance = variance.addcmul(mean, mean, value=-1)
     direction = gradient / (variance + eps).sqrt_() if is_tf else gradient / variance.sqrt().add_(eps)
     if not momentum:
         weight.add_(direction, alpha=-group["lr"])
         return
-    velocity = state.get("Accl3", torch.zeros_like(gradient)).mul_(momentum)
-    state["Accl3"] = velocity.add_(direction, alpha=group["lr"] if is_tf else 1.0)
+    velocity = state["Accl3"].mul_(momentum).add_(direction, alpha=group["lr"] if is_tf else 1.0)
     weight.add_(velocity, alpha=-1.0 if is_tf else -group["lr"])
 
 
-_RULES: Dict[str, Callable[..., None]] = {
-    "sgd": _sgd,
-    "adam": _adam,
-    "adamw": _adamw,
-    "lamb": _lamb,
-    "rmsprop": _rmsprop,
+@dataclass(frozen=True)
+class _Kind:
+    """What a rule keeps for a weight, and its step, which changes the weight and that state."""
+
+    initial: Callable[[torch.Tensor, Mapping[str, Any], Mapping[str, Any]], State]
+    step: Callable[[torch.Tensor, torch.Tensor, State, Mapping[str, Any], Mapping[str, Any]], None]
+
+
+_KINDS: Dict[str, _Kind] = {
+    "sgd": _Kind(_sgd_state, _sgd),
+    "adam": _Kind(_moments_state, _adam),
+    "adamw": _Kind(_moments_state, _adamw),
+    "lamb": _Kind(_moments_state, _lamb),
+    "rmsprop": _Kind(_rmsprop_state, _rmsprop),
 }

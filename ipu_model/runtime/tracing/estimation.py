@@ -1,4 +1,4 @@
-"""From a wrapped model to the cost model: its program, and what its options say that changes the cost."""
+"""From a wrapped model to the cost model: its program, and what its settings and its update rule say that changes the cost."""
 
 from __future__ import annotations
 
@@ -15,60 +15,44 @@ from ipu_model.cost.page import report_page
 from ipu_model.cost.settings import Settings
 from ipu_model.program.ops import Program
 
-from ..device.layout import Layout, split
-from ..structures import flatten
+from ..device.rules import Rule, UpdateCost, update_cost
 from .programs import trace_program
-
-# Values kept for each weight, and elementwise passes of an update (runtime/device/rules.py's rules, one pass for each operation).
-_OPTIMIZERS = {"SGD": (0, 2), "Adam": (2, 9), "AdamW": (2, 10), "LAMB": (2, 13), "RMSprop": (1, 6)}
+from .workload import Workload, workload_of
 
 
-def program_of(executor: Any, *args: Any, **kwargs: Any) -> Program:
-    """Records of a wrapped model for inputs of combined-batch shape."""
-    layout: Layout = executor._layout
-    leaves, structure = flatten((args, kwargs))
-    first = [split(leaf, layout)[0] if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
-    strategy = executor._options._execution_strategy
-
-    def place(starts: Any) -> Any:
-        return [block.ipu for block in strategy.place(starts).blocks]
-
-    return trace_program(executor._model, structure.unflatten(first), executor._training, place)
-
-
-def settings_of(executor: Any) -> Settings:
-    """What an executor's options and optimizer say."""
-    options = executor._options
-    popart = options._Popart.options
-    training = options.Training
-    optimizer = getattr(executor, "_optimizer", None)
-    states, passes = _optimizer_cost(optimizer)
-    location = options.TensorLocations.location_optimizer if options.TensorLocations.exists("location_optimizer") else {}
-    proportions = options.available_memory_proportion
-    return Settings(
-        gradient_accumulation=training.gradient_accumulation,
-        replication_factor=options.replication_factor,
-        device_iterations=options.device_iterations,
-        schedule="grouped" if options._execution_strategy.has_pipeline else "sequential",
-        is_recomputed=bool(popart.get("autoRecomputation")),
-        partials=popart.get("partialsTypeMatMuls", "float"),
-        available_memory_proportion=min(proportions.values()) if proportions else Settings.available_memory_proportion,
-        optimizer_states=states,
-        optimizer_passes=passes,
-        accumulator_bytes=2 if getattr(optimizer, "accum_type", torch.float32) == torch.float16 else 4,
-        is_optimizer_off_chip=not location.get("onChip", 1),
-        is_optimizer_sharded=bool(location.get("useReplicatedTensorSharding")),
-        io_tiles=options.TensorLocations("numIOTiles") if options.TensorLocations.exists("numIOTiles") else 0,
+def program_of(workload: Workload) -> Program:
+    """Records of one micro batch."""
+    return trace_program(
+        workload.model, workload.inputs, workload.is_training, lambda starts: [block.ipu for block in workload.place(starts).blocks]
     )
 
 
-def _optimizer_cost(optimizer: Any) -> Any:
-    if optimizer is None:
-        return 0, 0
-    kinds = [base.__name__ for base in type(optimizer).__mro__ if base.__name__ in _OPTIMIZERS]
-    states, passes = _OPTIMIZERS[kinds[0]]
-    has_momentum = any(group.get("momentum") for group in optimizer.param_groups)
-    return states + has_momentum, passes + 2 * has_momentum
+def settings_of(workload: Workload) -> Settings:
+    """What the cost model reads of settings and rule."""
+    said, layout, cost = workload.settings, workload.settings.layout, _dearest_group(workload.rule)
+    proportions = said.available_memory_proportions.values()
+    return Settings(
+        gradient_accumulation=layout.gradient_accumulation,
+        replication_factor=layout.replication_factor,
+        device_iterations=layout.device_iterations,
+        schedule="grouped" if said.is_pipelined else "sequential",
+        is_recomputed=said.is_recomputed,
+        partials=said.partials,
+        available_memory_proportion=min(proportions, default=Settings.available_memory_proportion),
+        optimizer_state_bytes=cost.state_bytes,
+        optimizer_passes=cost.passes,
+        accumulator_bytes=2 if workload.rule is not None and workload.rule.accumulator_dtype == torch.float16 else 4,
+        has_accumulator=not cost.sums_in_state,
+        is_optimizer_off_chip=not said.location("optimizer").is_on_chip,
+        is_optimizer_sharded=said.location("optimizer").is_sharded,
+        io_tiles=said.num_io_tiles or 0,
+    )
+
+
+def _dearest_group(rule: Optional[Rule]) -> UpdateCost:
+    """Of the parameter groups, which differ by whether they decay or have momentum, the one that costs most."""
+    costs = [] if rule is None else [update_cost(rule, index) for index in range(len(rule.groups))]
+    return max(costs, key=lambda cost: (cost.state_bytes, cost.passes), default=UpdateCost())
 
 
 def estimate(executor: Any, *args: Any, machine: str = "pod16", schedule: Optional[str] = None, **kwargs: Any) -> Estimate:
@@ -76,19 +60,19 @@ def estimate(executor: Any, *args: Any, machine: str = "pod16", schedule: Option
 
     Raises:
         ValueError: an unknown machine or schedule.
+        TypeError: a model that another poptorch has wrapped.
     """
     if machine not in MACHINES:
         raise ValueError(f"unknown machine {machine!r}: expected one of {', '.join(MACHINES)}")
-    settings = settings_of(executor)
-    return estimate_program(
-        program_of(executor, *args, **kwargs), replace(settings, schedule=schedule or settings.schedule), MACHINES[machine]
-    )
+    workload = workload_of(executor, args, kwargs)
+    settings = settings_of(workload)
+    return estimate_program(program_of(workload), replace(settings, schedule=schedule or settings.schedule), MACHINES[machine])
 
 
-def write_report(executor: Any, folder: Path, args: Any, kwargs: Any, machine: str = "pod16") -> None:
+def write_report(workload: Workload, folder: Path, machine: str = "pod16") -> None:
     """Write `report.html` and `estimate.json` of a wrapped model into a folder."""
-    program = program_of(executor, *args, **kwargs)
-    result = estimate_program(program, settings_of(executor), MACHINES[machine])
+    program = program_of(workload)
+    result = estimate_program(program, settings_of(workload), MACHINES[machine])
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "report.html").write_text(report_page(folder.name, program, result), encoding="utf-8")
     (folder / "estimate.json").write_text(json.dumps(result.as_json(), indent=2), encoding="utf-8")

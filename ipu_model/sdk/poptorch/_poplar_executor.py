@@ -24,6 +24,7 @@ from ipu_model.runtime.forward.recording import Recording
 from ipu_model.runtime.gradients.reduction import Reduction
 from ipu_model.runtime.graph.cache import TraceCache
 from ipu_model.runtime.structures import flatten
+from ipu_model.runtime.tracing.workload import Workload
 
 from ._executor import compile_checks as checks, optimizer_link as link
 from ._executor.announce import announce, compilation_progress
@@ -33,6 +34,7 @@ from ._executor.hooks import compile_hooks
 from ._executor.inspection import Inspection
 from ._executor.profile import write_profile
 from ._executor.replica_grouping import ParameterProxy
+from ._executor.run_settings import run_settings
 from ._executor.wrapping import unwrap, wrap
 from .enums import CommGroupType, ConnectionType, MeanReductionStrategy, OutputMode, ReductionType
 from .options import Options
@@ -129,7 +131,7 @@ class PoplarExecutor(Inspection, Executables):
         start = time.perf_counter()
         with compilation_progress(self._options._show_compilation_progress_bar), host_random_kept():
             self._compile(args, kwargs)
-        write_profile(self, args, kwargs)
+        write_profile(self.ipu_model_workload(*args, **kwargs))
         self._compilation_time = datetime.timedelta(seconds=time.perf_counter() - start)
         if self._options.connection_type == ConnectionType.Always:
             self.attachToDevice()
@@ -169,6 +171,15 @@ class PoplarExecutor(Inspection, Executables):
         except ValueError as error:
             raise Error(str(error), type="poptorch_cpp_error") from error
         return placement
+
+    def ipu_model_workload(self, *args: Any, **kwargs: Any) -> Workload:
+        """What the cost model is asked about, for inputs of combined-batch shape."""
+        settings = run_settings(self._options)
+        leaves, structure = flatten((args, kwargs))
+        first = [split(leaf, settings.layout)[0] if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
+        place = self._options._execution_strategy.place
+        rule = link.rule_of(self) if self._training and self._optimizer is not None else None
+        return Workload(self._model, structure.unflatten(first), self._training, place, settings, rule)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the compiled model on a combined batch; compiles first where needed."""
@@ -256,6 +267,7 @@ class PoplarExecutor(Inspection, Executables):
         previous, self._optimizer = self._optimizer, optimizer
         if self._is_attached:
             self._rule = link.refreshed_rule(self, self._rule, previous)
+            self._complete_optimizer_state()
 
     def destroy(self) -> None:
         """Download everything, drop the compiled model, and give the user's module its own class back."""

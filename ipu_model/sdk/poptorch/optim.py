@@ -287,7 +287,7 @@ class LAMB(Optimizer, torch.optim.Optimizer):
 
     def step(self, closure: Any = None) -> Any:
         """Update on the host, by the device's rule."""
-        from ipu_model.runtime.device.rules import OptimizerState, Rule, apply_update
+        from ipu_model.runtime.device.rules import OptimizerState, Rule, apply_update, complete_state
 
         if not hasattr(self, "_host_state"):
             self._host_state = OptimizerState()
@@ -296,5 +296,7 @@ class LAMB(Optimizer, torch.optim.Optimizer):
         ]
         rule = Rule("lamb", self.param_groups, {name: g for name, g, _ in pairs}, flags={"bias_correction": self.bias_correction})
         gradients = [p.grad for _, _, p in pairs if p.grad is not None]
+        names, weights = [name for name, _, _ in pairs], [p.data for _, _, p in pairs]
         with torch.no_grad():
-            apply_update(rule, [name for name, _, _ in pairs], [p.data for _, _, p in pairs], gradients, self._host_state)
+            complete_state(rule, names, weights, self._host_state)
+            apply_update(rule, names, weights, gradients, self._host_state)

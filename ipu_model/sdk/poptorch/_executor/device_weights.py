@@ -9,7 +9,7 @@ import torch
 from ipu_model.runtime.capture import Captured, narrow_dtype
 from ipu_model.runtime.device.loop import DeviceState
 from ipu_model.runtime.device.random import DeviceRandom
-from ipu_model.runtime.device.rules import Rule
+from ipu_model.runtime.device.rules import Rule, complete_state
 from ipu_model.runtime.errors import Error
 from ipu_model.runtime.gradients.exchange import GradientExchange
 from ipu_model.runtime.gradients.loss_scaling import LossScaler
@@ -81,6 +81,12 @@ class DeviceWeights:
         if self._training and self._optimizer is not None:
             self._rule = link.initial_rule(self)
         self.copyWeightsToDevice()
+        self._complete_optimizer_state()
+
+    def _complete_optimizer_state(self) -> None:
+        if self._training and self._optimizer is not None and self._state is not None:
+            weights = [self._state.parameters[index] for index in self._trainable_indices]
+            complete_state(self._rule, self._trainable_names, weights, self._state.optimizer)
 
     def _meet_instances(self, state: DeviceState) -> None:
         """Where options.Distributed says that this is one of several processes."""

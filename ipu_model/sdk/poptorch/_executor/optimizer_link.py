@@ -80,13 +80,13 @@ def initial_rule(executor: Any) -> Rule:
     if isinstance(optimizer, optim.Optimizer):
         optimizer._executor = executor
         _upload(executor, optimizer)
-    return _rule(executor)
+    return rule_of(executor)
 
 
 def refreshed_rule(executor: Any, compiled: Rule, previous: Any) -> Rule:
     """The rule after setOptimizer: variable attributes as they are now, constant ones as compiled."""
     optimizer = executor._optimizer
-    fresh = _rule(executor)
+    fresh = rule_of(executor)
     groups = [
         {key: before[key] if key in before and _is_constant(optimizer, key, before[key]) else value for key, value in now.items()}
         for before, now in zip(compiled.groups, fresh.groups)
@@ -101,7 +101,8 @@ def refreshed_rule(executor: Any, compiled: Rule, previous: Any) -> Rule:
     return dataclasses.replace(fresh, groups=groups, flags=compiled.flags, state_dtypes=compiled.state_dtypes)
 
 
-def _rule(executor: Any) -> Rule:
+def rule_of(executor: Any) -> Rule:
+    """The rule that follows from the optimizer as it is now."""
     names = {p: name for name, p in executor._model.named_parameters()}
     is_stochastic = bool(executor._options._Popart.options.get("enableStochasticRounding"))
     return build_rule(executor._optimizer, names, is_stochastic)

@@ -63,6 +63,7 @@ def build_rule(optimizer: Any, names: Mapping[torch.nn.Parameter, str], is_stoch
         flags={name: getattr(optimizer, name) for name in _FLAGS if hasattr(optimizer, name)},
         max_grad_norm=getattr(optimizer, "max_grad_norm", float("inf")),
         is_stochastic=is_stochastic,
+        accumulator_dtype=getattr(optimizer, "accum_type", torch.float32),
     )
 
 

@@ -2,30 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
 from pathlib import Path
-from typing import Any, Dict, Optional
 
 from ipu_model.runtime.tracing.estimation import write_report
-
-from ..options import Options
-
-
-def report_folder(options: Options) -> Optional[Path]:
-    """Where reports are wanted; None where they are not."""
-    engine: Dict[str, Any] = json.loads(os.environ.get("POPLAR_ENGINE_OPTIONS") or "{}")
-    engine.update(options._Popart.options.get("engineOptions", {}))
-    if str(engine.get("autoReport.all", "false")).lower() != "true":
-        return None
-    return Path(engine.get("autoReport.directory", "."))
+from ipu_model.runtime.tracing.workload import Workload
 
 
-def write_profile(executor: Any, args: Any, kwargs: Any) -> None:
-    """Write the report of a compiled model where its options ask for one: `<directory>/<name>/report.html` and `estimate.json`."""
-    folder = report_folder(executor._options)
-    if folder is None:
-        return
-    kind = "training" if executor._training else "inference"
-    name = executor._options.model_name if executor._options.exists("model_name") else kind
-    write_report(executor, folder / name, args, kwargs)
+def write_profile(workload: Workload) -> None:
+    """Write the report of a model where its settings ask for one: `<folder>/<name>/report.html` and `estimate.json`."""
+    said = workload.settings
+    if said.report_folder is not None:
+        write_report(workload, Path(said.report_folder) / (said.name or ("training" if workload.is_training else "inference")))
