@@ -36,6 +36,7 @@ FREE_OF_TORCH = (
     "models/architectures.py", "training/schedule.py", "ipu_model/program/placement.py", "ipu_model/poprun.py",
     *(f"ipu_model/launcher/{name}.py" for name in LAUNCHER),
 )  # fmt: skip
+FACES = {f"ipu_model/sdk/poptorch/{name}.py" for name in ("optim", "options", "_poplar_executor")}  # they are as long as what they mirror
 # PopTorch's own signatures have as many parameters as they have.
 LONG_SIGNATURES = {f"ipu_model/sdk/poptorch/{name}.py" for name in ("optim", "_data/loader", "_data/accessor", "_forward/annotations")}
 
@@ -91,7 +92,7 @@ def test_import_table_finds_what_it_forbids(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("path", FILES, ids=NAMES)
 def test_sizes(path):
-    assert path.read_text(encoding="utf-8").count("\n") <= MAX_FILE_LINES
+    assert path.read_text(encoding="utf-8").count("\n") <= MAX_FILE_LINES or str(path.relative_to(ROOT)) in FACES
     too_long = [where for node, where in functions(path) if (node.end_lineno or 0) - node.lineno >= MAX_FUNCTION_LINES]
     assert not too_long
     if str(path.relative_to(ROOT)) not in LONG_SIGNATURES:
