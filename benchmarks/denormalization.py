@@ -71,7 +71,7 @@ def main() -> None:
 
 def load_images(size: int) -> Tuple[torch.Tensor, torch.Tensor]:
     """All training digits, normalised, and their labels."""
-    digits = load_digits()[0]
+    digits = load_digits(is_training=True)
     mean, deviation = torch.tensor(IMAGENET_MEAN).view(3, 1, 1), torch.tensor(IMAGENET_DEVIATION).view(3, 1, 1)
     pixels = digits.images.float().expand(-1, 3, -1, -1)
     pixels = F.interpolate((pixels - mean) / deviation, size=(size, size), mode="bilinear", align_corners=False)

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import gzip
-import struct
 from pathlib import Path
-from typing import List, NamedTuple, Tuple
+from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
 from .errors import DataError
-from .images import ImageSet, Key
+from .idx import idx_shape, read_idx
+from .images import Facts, ImageSet, Key, Source, labels_in
 from .preprocessing import augment_array, sample_generator
 
 DIGITS_VALIDATION_SHARE = 0.2
 DIGITS_SPLIT_SEED = 0
+DIGITS_TRAINING_IMAGES = 1437
+DIGITS_CLASSES = tuple(map(str, range(10)))
 FASHION_MNIST = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
     "val": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 }
+CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 FASHION_CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 
 
@@ -63,11 +65,36 @@ def _resized(images: torch.Tensor, size: int) -> torch.Tensor:
     return resized.round().clamp(0, 255).to(torch.uint8)
 
 
-def load_digits() -> Tuple[Arrays, Arrays]:
-    """scikit-learn's handwritten digits, 8 x 8: training and validation images.
+class ArraySource(Source):
+    """A data set that is read whole: `load` takes whether the training images are meant, `facts` reads none."""
 
-    The split is stratified and fixed: 1,437 training and 360 validation images.
-    """
+    def __init__(self, name: str, load: Callable[[bool], Arrays], facts: Callable[[], Facts]) -> None:
+        self._name, self._load, self._facts = name, load, facts
+
+    def facts(self) -> Facts:
+        """As the data set says."""
+        return self._facts()
+
+    def training_set(self, size: int, preprocessing: str, seed: int) -> ArrayImages:
+        """All training images, resized."""
+        return ArrayImages(self._load(True), size, preprocessing, seed)
+
+    def validation_set(self, size: int, classes: Optional[Sequence[str]]) -> ArrayImages:
+        """All validation images, resized."""
+        arrays = self._load(False)
+        if classes is not None:
+            labels = torch.tensor(labels_in(classes, arrays.classes, f"data set {self._name!r}"))[arrays.labels]
+            arrays = Arrays(arrays.images, labels, list(classes))
+        return ArrayImages(arrays, size)
+
+
+def digits() -> ArraySource:
+    """scikit-learn's handwritten digits, 8 x 8: 1,437 training and 360 validation images, a fixed stratified split."""
+    return ArraySource("digits", load_digits, lambda: Facts(DIGITS_TRAINING_IMAGES, DIGITS_CLASSES))
+
+
+def load_digits(is_training: bool) -> Arrays:
+    """One part of the digits."""
     from sklearn.datasets import load_digits as load
     from sklearn.model_selection import train_test_split
 
@@ -75,50 +102,56 @@ def load_digits() -> Tuple[Arrays, Arrays]:
     images = np.round(pixels.reshape(-1, 1, 8, 8) * (255 / 16)).astype(np.uint8)
     parts = train_test_split(images, targets, test_size=DIGITS_VALIDATION_SHARE, random_state=DIGITS_SPLIT_SEED, stratify=targets)
     train, validation, train_labels, validation_labels = (torch.from_numpy(np.ascontiguousarray(part)) for part in parts)
-    classes = [str(digit) for digit in range(10)]
-    return Arrays(train, train_labels, classes), Arrays(validation, validation_labels, classes)
+    chosen = (train, train_labels) if is_training else (validation, validation_labels)
+    return Arrays(*chosen, list(DIGITS_CLASSES))
 
 
-def load_cifar10(path: str, is_training: bool) -> Arrays:
+def cifar10(path: str) -> ArraySource:
     """CIFAR-10 from the folder that holds `cifar-10-batches-py`."""
+
+    def facts() -> Facts:
+        if not (Path(path) / "cifar-10-batches-py" / "data_batch_1").is_file():
+            raise _no_cifar10(path, "not found")
+        return Facts(50_000, CIFAR10_CLASSES)  # whose files have to be the published ones, bit for bit, when they are read
+
+    return ArraySource("cifar10", lambda is_training: _load_cifar10(path, is_training), facts)
+
+
+def _load_cifar10(path: str, is_training: bool) -> Arrays:
     from torchvision.datasets import CIFAR10
 
     try:
         data = CIFAR10(path, train=is_training, download=False)
     except RuntimeError as error:
-        raise DataError(
-            f"no CIFAR-10 in {path or 'an empty --data-path'}: expected the folder {path}/cifar-10-batches-py with the unpacked Python "
-            f"version of the data set ({error})"
-        ) from error
-    return Arrays(torch.from_numpy(data.data).permute(0, 3, 1, 2), torch.tensor(data.targets), data.classes)
+        raise _no_cifar10(path, str(error)) from error
+    return Arrays(torch.from_numpy(data.data).permute(0, 3, 1, 2), torch.tensor(data.targets), list(CIFAR10_CLASSES))
 
 
-def load_fashion_mnist(path: str, is_training: bool) -> Arrays:
+def _no_cifar10(path: str, reason: str) -> DataError:
+    return DataError(
+        f"no CIFAR-10 in {path or 'an empty --data-path'}: expected the folder {path}/cifar-10-batches-py with the unpacked Python "
+        f"version of the data set ({reason})"
+    )
+
+
+def fashion_mnist(path: str) -> ArraySource:
     """Fashion-MNIST from idx files, packed or not, in one folder."""
-    images_name, labels_name = FASHION_MNIST["train" if is_training else "val"]
-    images = torch.from_numpy(read_idx(path, images_name))
-    labels = torch.from_numpy(read_idx(path, labels_name))
-    return Arrays(images[:, None], labels.long(), list(FASHION_CLASSES))
+
+    def load(is_training: bool) -> Arrays:
+        images_name, labels_name = FASHION_MNIST["train" if is_training else "val"]
+        images, labels = torch.from_numpy(read_idx(path, images_name)), torch.from_numpy(read_idx(path, labels_name))
+        return Arrays(images[:, None], labels.long(), list(FASHION_CLASSES))
+
+    return ArraySource("fashion-mnist", load, lambda: Facts(idx_shape(path, FASHION_MNIST["train"][0])[0], FASHION_CLASSES))
 
 
-def read_idx(folder: str, name: str) -> np.ndarray:
-    """An idx file of unsigned bytes, `name` or `name.gz`; DataError where there is none or it is damaged.
+def generated(count: int, size: int, seed: int) -> ArraySource:
+    """Random training images, and a fifth as many validation images; there is nothing in them to learn."""
 
-    Format: two zero bytes, type 8, number of dimensions, each dimension as a big-endian 32-bit integer, then the bytes.
-    """
-    found = [path for path in (Path(folder) / name, Path(folder) / f"{name}.gz") if path.is_file()]
-    if not found:
-        raise DataError(f"no {name} or {name}.gz in {folder or 'an empty --data-path'}: --data-path takes the folder with the idx files")
-    try:
-        raw = gzip.decompress(found[0].read_bytes()) if found[0].suffix == ".gz" else found[0].read_bytes()
-        zeros, kind, num_dims = struct.unpack(">HBB", raw[:4])
-        shape = struct.unpack(f">{num_dims}I", raw[4 : 4 + 4 * num_dims])
-        values = np.frombuffer(raw, np.uint8, offset=4 + 4 * num_dims)
-        if zeros or kind != 8 or values.size != int(np.prod(shape)):
-            raise ValueError("not an idx file of bytes, or cut short")
-        return values.reshape(shape).copy()
-    except (OSError, EOFError, ValueError, struct.error) as error:
-        raise DataError(f"{found[0]} cannot be read: {error}") from error
+    def load(is_training: bool) -> Arrays:
+        return generate_images(count, size, seed) if is_training else generate_images(max(1, count // 5), size, seed + 1)
+
+    return ArraySource("generated", load, lambda: Facts(count, tuple(map(str, range(10)))))
 
 
 def generate_images(count: int, size: int, seed: int, num_classes: int = 10) -> Arrays:

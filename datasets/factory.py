@@ -1,20 +1,38 @@
-"""From a data section to the training and validation sets."""
+"""From a data section to what is known of its images, and to the training and validation sets."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Optional, Tuple
+from typing import Optional, Sequence, Tuple
 
 from config import ConfigError, DataConfig
 
-from . import arrays, folders
-from .arrays import ArrayImages
+from .arrays import CIFAR10_CLASSES, FASHION_CLASSES, ArraySource, cifar10, digits, fashion_mnist, generated
 from .errors import DataError
-from .folders import FolderImages
-from .images import ImageSet
+from .folders import FolderSource
+from .images import ImageSet, Source
 
 # Training images and classes as published: ImageNet-1k (arXiv 1409.0575), CIFAR-10, Fashion-MNIST (arXiv 1708.07747).
-PUBLISHED_SIZES = {"imagenet": (1_281_167, 1000), "cifar10": (50_000, 10), "fashion-mnist": (60_000, 10)}
+PUBLISHED_SIZES = {
+    "imagenet": (1_281_167, 1000),
+    "cifar10": (50_000, len(CIFAR10_CLASSES)),
+    "fashion-mnist": (60_000, len(FASHION_CLASSES)),
+}
+
+
+@dataclass(frozen=True)
+class TrainingFacts:
+    """What is known of a training set before any image is read.
+
+    Attributes:
+        classes: names in the order of the labels; empty where the data is not there.
+        is_counted: whether the data is there; the numbers are the published ones where it is not.
+    """
+
+    num_images: int
+    num_classes: int
+    classes: Tuple[str, ...]
+    is_counted: bool
 
 
 @dataclass(frozen=True)
@@ -30,62 +48,73 @@ class ImageSets:
         return len(self.training.classes)
 
 
-def build_image_sets(config: DataConfig, seed: int, validation_size: Optional[int] = None) -> ImageSets:
-    """Training images at `image_size` and validation images at `validation_size`.
+def training_facts(config: DataConfig) -> TrainingFacts:
+    """Images and classes of the training set, from file names and headers alone; published numbers where the data is not there.
+
+    Raises:
+        DataError: the data is not there, and its size is not a published one.
+        ConfigError: a field does not fit the data set.
+    """
+    try:
+        facts = _source(config, seed=0).facts()
+        return TrainingFacts(facts.num_images, len(facts.classes), facts.classes, True)
+    except DataError:
+        if config.dataset not in PUBLISHED_SIZES:
+            raise
+        return TrainingFacts(*PUBLISHED_SIZES[config.dataset], (), False)
+
+
+def build_training_set(config: DataConfig, seed: int) -> ImageSet:
+    """Training images at `image_size`.
 
     Raises:
         DataError: the data is not where it should be.
         ConfigError: the preprocessing does not fit the data set.
     """
+    return _source(config, seed).training_set(config.image_size, config.preprocessing, seed)
+
+
+def build_validation_set(config: DataConfig, seed: int, size: int, classes: Optional[Sequence[str]] = None) -> ImageSet:
+    """Validation images at so many pixels a side, labelled by their place in `classes`; the training set's, where none are given.
+
+    With classes, such as a checkpoint's, no training images need to be there.
+
+    Raises:
+        DataError: the data is not where it should be, or has a class that is not among these.
+    """
+    return _source(config, seed).validation_set(size, classes)
+
+
+def build_image_sets(config: DataConfig, seed: int, validation_size: Optional[int] = None) -> ImageSets:
+    """Training images at `image_size` and validation images at `validation_size`; errors as of the two."""
+    training = build_training_set(config, seed)
     validation_size = validation_size or config.validation_image_size or config.image_size
+    return ImageSets(training, build_validation_set(config, seed, validation_size, training.classes))
+
+
+def training_size(config: DataConfig, seed: int) -> Tuple[int, int, bool]:
+    """Number of training images, number of classes, and whether they were counted: `training_facts` for its first callers."""
+    facts = training_facts(config)
+    return facts.num_images, facts.num_classes, facts.is_counted
+
+
+def _source(config: DataConfig, seed: int) -> Source:
     if config.dataset in ("imagenet", "folder"):
-        return _from_folders(config, seed, validation_size)
+        return FolderSource(config.data_path, config.bounding_boxes, 1000 if config.dataset == "imagenet" else None)
     if config.preprocessing in ("standard", "autoaugment"):
         raise ConfigError(
             f"preprocessing {config.preprocessing!r} crops photographs; data set {config.dataset!r} takes none, shift or shift-flip"
         )
     if config.bounding_boxes:
         raise ConfigError(f"bounding_boxes has no meaning for data set {config.dataset!r}: it belongs to imagenet and folder")
-    return _from_arrays(config, seed, validation_size)
+    return _array_source(config, seed)
 
 
-def training_size(config: DataConfig, seed: int) -> Tuple[int, int, bool]:
-    """Number of training images, number of classes, and whether they were counted; published numbers where the data is not there.
-
-    Raises:
-        DataError: the data is not there, and its size is not a published one.
-    """
-    try:
-        sets = build_image_sets(config, seed)
-        return len(sets.training), sets.num_classes, True
-    except DataError:
-        if config.dataset not in PUBLISHED_SIZES:
-            raise
-        return (*PUBLISHED_SIZES[config.dataset], False)
-
-
-def _from_arrays(config: DataConfig, seed: int, validation_size: int) -> ImageSets:
+def _array_source(config: DataConfig, seed: int) -> ArraySource:
     if config.dataset == "digits":
-        train, validation = arrays.load_digits()
-    elif config.dataset == "cifar10":
-        train, validation = (arrays.load_cifar10(config.data_path, is_training) for is_training in (True, False))
-    elif config.dataset == "fashion-mnist":
-        train, validation = (arrays.load_fashion_mnist(config.data_path, is_training) for is_training in (True, False))
-    else:
-        train = arrays.generate_images(config.generated_images, config.image_size, seed)
-        validation = arrays.generate_images(max(1, config.generated_images // 5), validation_size, seed + 1)
-    return ImageSets(
-        ArrayImages(train, config.image_size, config.preprocessing, seed),
-        ArrayImages(validation, validation_size),
-    )
-
-
-def _from_folders(config: DataConfig, seed: int, validation_size: int) -> ImageSets:
-    train, validation, classes = folders.class_folders(config.data_path)
-    if config.dataset == "imagenet" and len(classes) != 1000:
-        raise DataError(f"{train} has {len(classes)} classes, ImageNet has 1000; for other class folders use --dataset folder")
-    boxes = folders.read_bounding_boxes(config.bounding_boxes)
-    return ImageSets(
-        FolderImages(train, config.image_size, True, config.preprocessing, seed, boxes, classes),
-        FolderImages(validation, validation_size, False, "none", seed, {}, classes),
-    )
+        return digits()
+    if config.dataset == "cifar10":
+        return cifar10(config.data_path)
+    if config.dataset == "fashion-mnist":
+        return fashion_mnist(config.data_path)
+    return generated(config.generated_images, config.image_size, seed)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
-from typing import Dict, List, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import torch
 from PIL import Image
 
 from .errors import DataError
-from .images import ImageSet, Key
+from .images import Facts, ImageSet, Key, Source, labels_in
 from .preprocessing import Box, augment_array, auto_augment, crop_and_flip, resize, resize_and_centre_crop, sample_generator
 
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff", ".gif"}
@@ -18,22 +18,21 @@ VALIDATION_FOLDERS = ("val", "validation", "test")
 
 
 class FolderImages(ImageSet):
-    """Images in one folder for each class, in the order of the folders' names."""
+    """Pictures in files: path from `root`, and label."""
 
     def __init__(
-        self, root: Path, size: int, is_training: bool, preprocessing: str, seed: int, boxes: Dict[str, List[Box]], classes: List[str]
+        self,
+        root: Path,
+        files: List[Tuple[str, int]],
+        classes: List[str],
+        size: int,
+        preprocessing: str = "validation",
+        seed: int = 0,
+        boxes: Optional[Dict[str, List[Box]]] = None,
     ) -> None:
         super().__init__(classes)
-        self._root, self._size, self._is_training = root, size, is_training
-        self._preprocessing, self._seed, self._boxes = preprocessing, seed, boxes
-        self._files: List[Tuple[str, int]] = [
-            (str(path.relative_to(root)), label)
-            for label, name in enumerate(classes)
-            for path in sorted((root / name).rglob("*"))
-            if path.suffix.lower() in EXTENSIONS
-        ]
-        if not self._files:
-            raise DataError(f"no images in {root}: expected one folder for each class with {', '.join(sorted(EXTENSIONS))} files in it")
+        self._root, self._files, self._size = root, files, size
+        self._preprocessing, self._seed, self._boxes = preprocessing, seed, boxes or {}
 
     def __len__(self) -> int:
         return len(self._files)
@@ -49,7 +48,7 @@ class FolderImages(ImageSet):
         with Image.open(self._root / file) as opened:
             image = opened.convert("RGB")
         generator = sample_generator(self._seed, epoch, index)
-        if not self._is_training or self._preprocessing == "validation":
+        if self._preprocessing == "validation":
             return resize_and_centre_crop(image, self._size), label
         if self._preprocessing in ("standard", "autoaugment"):
             pixels = crop_and_flip(image, self._size, self._boxes.get(Path(file).name, []), generator)
@@ -57,24 +56,77 @@ class FolderImages(ImageSet):
         return augment_array(resize(image, self._size), self._preprocessing, generator), label
 
 
-def class_folders(path: str) -> Tuple[Path, Path, List[str]]:
-    """Training folder, validation folder and class names under a data path; DataError says what was expected where."""
-    root = Path(path)
-    validation = next((root / name for name in VALIDATION_FOLDERS if (root / name).is_dir()), None)
-    if not path or not (root / "train").is_dir() or validation is None:
-        found = "nothing there" if not path or not root.is_dir() else f"found: {', '.join(sorted(p.name for p in root.iterdir())[:8])}"
-        raise DataError(
-            f"no class folders under {path or 'an empty --data-path'}: expected {root / 'train'}/CLASS/IMAGE and "
+class FolderSource(Source):
+    """`PATH/train/CLASS/IMAGE`, and `PATH/val/CLASS/IMAGE` or the like.
+
+    `num_classes` is how many classes there have to be, where that is known.
+    """
+
+    def __init__(self, path: str, bounding_boxes: str = "", num_classes: Optional[int] = None) -> None:
+        self._path, self._boxes, self._num_classes = path, bounding_boxes, num_classes
+
+    def facts(self) -> Facts:
+        """File names are counted; no file is opened."""
+        root, classes = self._training_folder()
+        return Facts(len(list_images(root, classes, range(len(classes)))), tuple(classes))
+
+    def training_set(self, size: int, preprocessing: str, seed: int) -> FolderImages:
+        """Pictures under train/."""
+        root, classes = self._training_folder()
+        files = list_images(root, classes, range(len(classes)))
+        return FolderImages(root, files, classes, size, preprocessing, seed, read_bounding_boxes(self._boxes))
+
+    def validation_set(self, size: int, classes: Optional[Sequence[str]]) -> FolderImages:
+        """Pictures under val/; train/ is looked at for the classes alone, where they are not given."""
+        root = self._validation_folder()
+        known = list(classes) if classes is not None else self._training_folder()[1]
+        names = subfolders(root)
+        return FolderImages(root, list_images(root, names, labels_in(known, names, str(root))), known, size)
+
+    def _training_folder(self) -> Tuple[Path, List[str]]:
+        root = Path(self._path) / "train"
+        if not self._path or not root.is_dir():
+            raise self._missing()
+        classes = subfolders(root)
+        if len(classes) < 2:
+            raise DataError(f"{root} has {len(classes)} class folders, expected at least 2")
+        if self._num_classes not in (None, len(classes)):
+            raise DataError(
+                f"{root} has {len(classes)} classes, ImageNet has {self._num_classes}; for other class folders use --dataset folder"
+            )
+        return root, classes
+
+    def _validation_folder(self) -> Path:
+        folders = [Path(self._path) / name for name in VALIDATION_FOLDERS if (Path(self._path) / name).is_dir()]
+        if not self._path or not folders:
+            raise self._missing()
+        return folders[0]
+
+    def _missing(self) -> DataError:
+        root = Path(self._path)
+        found = f"found: {', '.join(sorted(p.name for p in root.iterdir())[:8])}" if self._path and root.is_dir() else "nothing there"
+        return DataError(
+            f"no class folders under {self._path or 'an empty --data-path'}: expected {root / 'train'}/CLASS/IMAGE and "
             f"{root / 'val'}/CLASS/IMAGE ({found})"
         )
-    classes = sorted(folder.name for folder in (root / "train").iterdir() if folder.is_dir())
-    unknown = sorted(folder.name for folder in validation.iterdir() if folder.is_dir() and folder.name not in classes)
-    if len(classes) < 2 or unknown:
-        raise DataError(
-            f"{root / 'train'} has {len(classes)} class folders, expected at least 2"
-            + (f"; {validation} has classes that training lacks: {', '.join(unknown[:5])}" if unknown else "")
-        )
-    return root / "train", validation, classes
+
+
+def subfolders(root: Path) -> List[str]:
+    """Names of the folders in a folder, sorted."""
+    return sorted(folder.name for folder in root.iterdir() if folder.is_dir())
+
+
+def list_images(root: Path, folders: Sequence[str], labels: Sequence[int]) -> List[Tuple[str, int]]:
+    """Pictures under these folders of `root`: path from there, and the folder's label; DataError where there are none."""
+    files = [
+        (str(path.relative_to(root)), label)
+        for name, label in zip(folders, labels)
+        for path in sorted((root / name).rglob("*"))
+        if path.suffix.lower() in EXTENSIONS
+    ]
+    if not files:
+        raise DataError(f"no images in {root}: expected one folder for each class with {', '.join(sorted(EXTENSIONS))} files in it")
+    return files
 
 
 def read_bounding_boxes(path: str) -> Dict[str, List[Box]]:

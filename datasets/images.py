@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import abc
-from typing import Any, List, Tuple
+from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from torch.utils.data import Dataset
+
+from .errors import DataError
 
 Key = Tuple[int, int]  # epoch, index
 Item = Tuple[torch.Tensor, int, int]  # image uint8 [3, H, W], label, index of a file that could not be read or -1
@@ -45,3 +47,35 @@ class ImageSet(Dataset, abc.ABC):
             except UNREADABLE:
                 failed = index if failed < 0 else failed
         raise OSError("no image of the data set can be read")
+
+
+class Facts(NamedTuple):
+    """Of a training set: number of images, and the names of the classes in the order of the labels."""
+
+    num_images: int
+    classes: Tuple[str, ...]
+
+
+class Source(abc.ABC):
+    """Where the training and validation images of a data set come from."""
+
+    @abc.abstractmethod
+    def facts(self) -> Facts:
+        """Images and classes of the training set, without reading an image; DataError where the data is not."""
+
+    @abc.abstractmethod
+    def training_set(self, size: int, preprocessing: str, seed: int) -> ImageSet:
+        """Training images at size x size; DataError where the data is not."""
+
+    @abc.abstractmethod
+    def validation_set(self, size: int, classes: Optional[Sequence[str]]) -> ImageSet:
+        """Validation images, labelled by their place in `classes`, the training set's where None; DataError as above."""
+
+
+def labels_in(classes: Sequence[str], names: Sequence[str], place: str) -> List[int]:
+    """The label of each name; DataError names what `classes` lacks."""
+    labels = {name: label for label, name in enumerate(classes)}
+    unknown = [name for name in names if name not in labels]
+    if unknown:
+        raise DataError(f"{place} has {len(unknown)} classes that training lacks: {', '.join(sorted(unknown)[:5])}")
+    return [labels[name] for name in names]

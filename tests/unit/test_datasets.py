@@ -14,10 +14,11 @@ from PIL import Image
 
 import poptorch
 from config import ConfigError, DataConfig
-from datasets.arrays import load_digits, read_idx
+from datasets.arrays import load_digits
 from datasets.errors import DataError
-from datasets.factory import build_image_sets
-from datasets.folders import class_folders, read_bounding_boxes
+from datasets.factory import build_image_sets, build_training_set, build_validation_set, training_facts
+from datasets.folders import read_bounding_boxes
+from datasets.idx import read_idx
 from datasets.preprocessing import random_crop_box, resize_and_centre_crop, shift
 
 
@@ -32,12 +33,64 @@ def folder_config(path, **values):
 
 
 def test_digits_are_the_real_ones_with_a_fixed_stratified_split():
-    train, validation = load_digits()
+    train, validation = load_digits(is_training=True), load_digits(is_training=False)
     assert (len(train.labels), len(validation.labels)) == (1437, 360)
     assert torch.bincount(validation.labels).min() >= 34  # 360 / 10, stratified
-    again, _ = load_digits()
-    assert torch.equal(train.images, again.images)
+    assert torch.equal(train.images, load_digits(is_training=True).images)
     assert train.images.max() == 255 and train.images.dtype == torch.uint8
+
+
+# ---- facts without images, validation without training images
+
+
+def test_facts_are_those_of_the_set_and_no_picture_is_opened(picture_folder, monkeypatch):
+    configs = [folder_config(picture_folder), DataConfig(dataset="digits", preprocessing="none")]
+    configs.append(DataConfig(dataset="generated", generated_images=23, preprocessing="none"))
+    built = [build_training_set(config, seed=0) for config in configs]
+    for part in ("load_digits", "generate_images", "read_idx"):
+        monkeypatch.setattr(f"datasets.arrays.{part}", None)
+    monkeypatch.setattr("PIL.Image.open", None)
+    for config, images in zip(configs, built):
+        facts = training_facts(config)
+        assert (facts.num_images, facts.classes, facts.is_counted) == (len(images), tuple(images.classes), True)
+        assert facts.num_classes == len(images.classes)
+
+
+def test_facts_of_idx_files_come_from_the_header(tmp_path):
+    write_idx(tmp_path / "train-images-idx3-ubyte.gz", np.zeros((7, 28, 28), np.uint8))
+    facts = training_facts(DataConfig(dataset="fashion-mnist", data_path=str(tmp_path), preprocessing="none"))
+    assert (facts.num_images, facts.num_classes, facts.classes[0], facts.is_counted) == (7, 10, "T-shirt/top", True)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [({"dataset": "imagenet"}, (1_281_167, 1000)), ({"dataset": "cifar10", "preprocessing": "none"}, (50_000, 10))],
+)
+def test_facts_are_the_published_ones_where_the_data_is_not(values, expected):
+    facts = training_facts(DataConfig(**values))
+    assert (facts.num_images, facts.num_classes) == expected
+    assert not facts.is_counted and not facts.classes
+
+
+def test_validation_needs_no_training_folder_where_the_classes_are_known(picture_folder):
+    (picture_folder / "train").rename(picture_folder / "elsewhere")
+    config = folder_config(picture_folder)
+    images = build_validation_set(config, 0, 24, classes=["bird", "dog", "cat"])
+    assert [images[(0, index)][1] for index in range(4)] == [2, 2, 1, 1]  # by name: cat, cat, dog, dog
+    assert images.classes == ["bird", "dog", "cat"]
+    with pytest.raises(DataError, match=f"{picture_folder / 'val'} has 1 classes that training lacks: dog"):
+        build_validation_set(config, 0, 24, classes=["bird", "cat"])
+    with pytest.raises(DataError, match="train/CLASS/IMAGE"):
+        build_validation_set(config, 0, 24)
+
+
+def test_validation_labels_of_arrays_follow_the_classes():
+    config = DataConfig(dataset="digits", preprocessing="none")
+    plain, reversed_ = (build_validation_set(config, 0, 8, classes) for classes in (None, [str(digit) for digit in range(9, -1, -1)]))
+    for index in range(20):
+        assert plain[(0, index)][1] == 9 - reversed_[(0, index)][1]
+    with pytest.raises(DataError, match="data set 'digits' has 8 classes that training lacks: 2, 3, 4, 5, 6"):
+        build_validation_set(config, 0, 8, ["0", "1"])
 
 
 def test_folder_finds_classes_and_preprocesses(picture_folder):
@@ -81,7 +134,7 @@ def test_imagenet_has_a_thousand_classes(picture_folder):
 def test_a_validation_class_that_training_lacks_is_refused(picture_folder):
     (picture_folder / "val" / "fox").mkdir()
     with pytest.raises(DataError, match="classes that training lacks: fox"):
-        class_folders(str(picture_folder))
+        build_image_sets(folder_config(picture_folder), seed=0)
 
 
 def test_cifar10_and_fashion_mnist_are_read_from_their_files(tmp_path):
