@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import List, Tuple
+from typing import Any, List, Tuple
 
 import torch
 from torch import nn
+
+from .float32 import float32_buffers
 
 Labels = List[Tuple[torch.Tensor, torch.Tensor]]  # (labels int64 [N], weight float32 [N]) whose weighted losses add up
 
@@ -36,11 +38,15 @@ class Mixup(nn.Module):
         super().__init__()
         self.register_buffer("quantiles", mixup_quantiles(alpha), persistent=False)
 
+    def _apply(self, fn: Any, *arguments: Any) -> nn.Module:
+        with float32_buffers(self):
+            return super()._apply(fn, *arguments)
+
     def forward(self, images: torch.Tensor, labels: Labels) -> Tuple[torch.Tensor, Labels]:
         """Mix images [N, 3, H, W] with the batch rolled by one; every label is joined by the partner's."""
         draws = torch.rand(images.shape[0], device=images.device)
         index = (draws * _TABLE_SIZE).long().clamp(max=_TABLE_SIZE - 1)
-        lam = self.quantiles.float()[index]
+        lam = self.quantiles[index]
         mix = lam.to(images.dtype)[:, None, None, None]
         mixed = mix * images + (1 - mix) * images.roll(MIXUP_PARTNER, 0)
         partners = [(label.roll(MIXUP_PARTNER, 0), weight.roll(MIXUP_PARTNER, 0) * (1 - lam)) for label, weight in labels]

@@ -7,9 +7,11 @@ from typing import Any, Callable, Set
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from config import ConfigError, ModelConfig
 
+from .float32 import float32_buffers
 from .proxy_norm import ProxyNormAct
 
 NormAct = Callable[..., nn.Module]  # (channels, apply_act=True) -> norm, with activation if apply_act
@@ -24,11 +26,20 @@ class ScaleOnlyGroupNorm(nn.GroupNorm):
 
 
 class BatchNorm2d(nn.BatchNorm2d):
-    """Batch norm that works in the type of its input, with float32 running statistics where the input is half."""
+    """Batch norm in float32 whatever the types of input and weights, which may be half: running statistics are float32."""
+
+    def _apply(self, fn: Any, *arguments: Any) -> nn.Module:
+        with float32_buffers(self):
+            return super()._apply(fn, *arguments)
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """[N, C, H, W] to the same."""
-        return super().forward(input.float()).to(input.dtype)
+        """[N, C, H, W] to the same, in the type of the input."""
+        statistics = (self.running_mean, self.running_var)
+        scale_and_shift = (self.weight.float(), self.bias.float())
+        if self.training and self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+        normalised = F.batch_norm(input.float(), *statistics, *scale_and_shift, self.training, self.momentum or 0.0, self.eps)
+        return normalised.to(input.dtype)
 
 
 def build_norm_act(config: ModelConfig, activation: Callable[[], nn.Module]) -> NormAct:

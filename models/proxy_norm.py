@@ -9,6 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from .float32 import float32_buffers
+
 NUM_QUANTILES = 200  # as in the paper's implementation
 
 
@@ -132,13 +134,16 @@ class ProxyNormAct(nn.Module):
         self.proxy_bias = nn.Parameter(torch.zeros(channels))
         self.register_buffer("quantiles", gaussian_quantiles(), persistent=False)
 
+    def _apply(self, fn: Any, *arguments: Any) -> nn.Module:
+        with float32_buffers(self):
+            return super()._apply(fn, *arguments)
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Normalise, activate, normalise against the proxy."""
         normalised = F.group_norm(x, self.num_groups, self.weight, self.bias, self.norm_epsilon)
         parameters = (self.weight, self.bias, self.proxy_weight, self.proxy_bias)
-        wide = [values.float() for values in (*parameters, self.quantiles)]
-        weight, bias, proxy_weight, proxy_bias, quantiles = wide
-        return proxy_norm_activation(normalised, weight, bias, proxy_weight, proxy_bias, quantiles, self.proxy_epsilon)
+        weight, bias, proxy_weight, proxy_bias = (values.float() for values in parameters)
+        return proxy_norm_activation(normalised, weight, bias, proxy_weight, proxy_bias, self.quantiles.float(), self.proxy_epsilon)
 
     def extra_repr(self) -> str:
         """What `print` shows."""

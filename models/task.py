@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Callable, Optional, Tuple
+from typing import Any, Callable, Optional, Tuple
 
 import torch
 from torch import nn
@@ -13,6 +13,7 @@ from config import AugmentationConfig, ModelConfig, PrecisionConfig
 
 from .augmentation import Cutmix, Labels, Mixup
 from .factory import build_model
+from .float32 import float32_buffers
 from .freezing import train_only
 
 # Mean and standard deviation of ImageNet's training images, 0 to 255 (torchvision's constants times 255).
@@ -33,10 +34,14 @@ class Classifier(nn.Module):
         self.register_buffer("pixel_mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("pixel_deviation", torch.tensor(IMAGENET_DEVIATION).view(3, 1, 1), persistent=False)
 
+    def _apply(self, fn: Any, *arguments: Any) -> nn.Module:
+        with float32_buffers(self):
+            return super()._apply(fn, *arguments)
+
     def prepare(self, images: torch.Tensor) -> torch.Tensor:
         """uint8 images, normalised, in the compute type; float images are taken as already normalised."""
         if images.dtype == torch.uint8:
-            images = (images.float() - self.pixel_mean.float()) / self.pixel_deviation.float()
+            images = (images.float() - self.pixel_mean) / self.pixel_deviation
         return images.to(self.compute_dtype)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
