@@ -2,41 +2,57 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Dict, List, Sequence, Tuple
 
 from ipu_model.program.ops import Op, Program
 from ipu_model.program.simplify import simplified
 
 from .hardware import Ipu, Machine
-from .memory import Memory, boundary_bytes, liveness, stage_memory
+from .memory import Memory, boundary_bytes, ipu_memory, liveness, stage_memory
 from .schedule import Timeline, timeline
-from .settings import Settings
+from .settings import Settings, Target
 from .work import Work, backward_work, forward_work
 
 
 @dataclass(frozen=True)
 class StageEstimate:
-    """One pipeline stage on its IPU.
+    """One pipeline stage.
 
     Attributes:
+        stage, ipu: its order in the pipeline, and the IPU of a replica that runs it.
         forward, backward: work of one micro batch; recomputation is in the backward pass.
         transfer_cycles: of one micro batch, from the host or the stage before, in the forward pass.
-        liveness: bytes per tile after each operation of a micro batch, forward and then backward.
     """
 
     stage: int
+    ipu: int
     forward: Work
     backward: Work
     transfer_cycles: float
-    memory: Memory
-    limit_bytes_per_tile: int
-    liveness: Tuple[float, ...] = ()
 
     @property
     def cycles(self) -> float:
         """Of one micro batch, forward and backward."""
         return self.forward.cycles + self.backward.cycles + self.transfer_cycles
+
+
+@dataclass(frozen=True)
+class IpuEstimate:
+    """One IPU of a replica.
+
+    Attributes:
+        stages: numbers of the stages that it runs.
+        cycles: of one micro batch, of all of them.
+        liveness: bytes per tile after each operation of a micro batch, forward and then backward.
+    """
+
+    ipu: int
+    stages: Tuple[int, ...]
+    cycles: float
+    memory: Memory
+    limit_bytes_per_tile: int
+    liveness: Tuple[float, ...]
 
     @property
     def fits(self) -> bool:
@@ -49,6 +65,8 @@ class Estimate:
     """What one call's weight update (or device iterations, in inference) costs, and what follows from that.
 
     Attributes:
+        num_ipus: that all replicas occupy.
+        stages, ipus: of one replica.
         layers: cycles of one micro batch by module path, the costliest first.
         update_cycles: of the weight update with the reduction over replicas.
         images_per_step: samples of all replicas in `step_cycles`.
@@ -58,6 +76,7 @@ class Estimate:
     machine: Machine
     num_ipus: int
     stages: Tuple[StageEstimate, ...]
+    ipus: Tuple[IpuEstimate, ...]
     timeline: Timeline
     update_cycles: float
     images_per_step: int
@@ -65,6 +84,7 @@ class Estimate:
     macs: int
     step_macs: int
     settings: Settings
+    is_training: bool
 
     @property
     def step_cycles(self) -> float:
@@ -77,9 +97,14 @@ class Estimate:
         return self.images_per_step * self.machine.ipu.clock_hz / self.step_cycles
 
     @property
+    def memory_fits(self) -> bool:
+        """Whether every IPU's memory does."""
+        return all(ipu.fits for ipu in self.ipus)
+
+    @property
     def fits(self) -> bool:
         """Whether every IPU's memory does, and there are enough IPUs."""
-        return all(stage.fits for stage in self.stages) and self.num_ipus <= self.machine.num_ipus
+        return self.memory_fits and self.num_ipus <= self.machine.num_ipus
 
     @property
     def matrix_utilisation(self) -> float:
@@ -98,38 +123,50 @@ class Estimate:
             "num_ipus": self.num_ipus,
             "ipus": [
                 {
-                    "cycles": stage.cycles,
-                    "peak_bytes_per_tile": stage.memory.total,
-                    "limit_bytes_per_tile": stage.limit_bytes_per_tile,
+                    "cycles": ipu.cycles,
+                    "peak_bytes_per_tile": ipu.memory.total,
+                    "limit_bytes_per_tile": ipu.limit_bytes_per_tile,
                 }
-                for stage in self.stages
+                for ipu in self.ipus
             ],
         }
 
 
 def estimate_program(program: Program, settings: Settings, machine: Machine) -> Estimate:
     """The cost of a program. Takes milliseconds; nothing is computed but formulas."""
-    ipu = replace(machine.ipu, tiles=machine.ipu.tiles - settings.io_tiles)
-    ops = simplified(program.ops)
+    program = simplified(program)
     stages: List[StageEstimate] = []
     layers: Dict[str, float] = {}
-    update = Work()
-    for op in (op for op in ops if op.is_once_per_update):
-        update += forward_work(op, settings, ipu) + (backward_work(op, settings, ipu) if program.is_training else Work())
-    for stage in range(program.num_stages):
-        works = micro_batch_work([op for op in ops if program.stage_of_block[op.block] == stage], program.is_training, settings, ipu)
+    for stage, ipu in enumerate(program.stages.ipus):
+        works = micro_batch_work(program.ops_of_stage(stage), program.is_training, settings, settings.target(machine.ipu, ipu))
         for op, ahead, back in works:
             layers[op.path] = layers.get(op.path, 0.0) + ahead.cycles + back.cycles
-        forward, backward = total_work(works)
-        cleaned = replace(program, ops=ops)
-        memory = stage_memory(cleaned, stage, settings, ipu, forward.steps + backward.steps)
-        transfer = _transfer_cycles(program, stage, settings, ipu)
-        curve = tuple(liveness(cleaned, stage, memory, settings, ipu))
-        stages.append(StageEstimate(stage, forward, backward, transfer, memory, ipu.sram_bytes_per_tile, curve))
-    return _combine(program, settings, machine, stages, layers, update)
+        stages.append(StageEstimate(stage, ipu, *total_work(works), transfer_cycles(program, stage, settings, machine.ipu)))
+    times = timeline(*pass_cycles(stages), settings.num_micro_batches(program.is_training), settings.schedule)
+    images = program.micro_batch_size
+    return Estimate(
+        machine=machine,
+        num_ipus=program.stages.ipus_per_replica * settings.replication_factor,
+        stages=tuple(stages),
+        ipus=tuple(_ipu_estimate(program, ipu, stages, settings, machine.ipu) for ipu in program.stages.used_ipus),
+        timeline=times,
+        update_cycles=_update_cycles(program, settings, machine.ipu),
+        images_per_step=images * settings.num_micro_batches(program.is_training) * settings.replication_factor,
+        layers=tuple(sorted(layers.items(), key=lambda item: -item[1])),
+        macs=program.macs // images,
+        step_macs=sum(_macs_of_passes(op, program.is_training) for op in program.ops) // images,
+        settings=settings,
+        is_training=program.is_training,
+    )
 
 
-def micro_batch_work(ops: Sequence[Op], is_training: bool, settings: Settings, ipu: Ipu) -> List[Tuple[Op, Work, Work]]:
+def pass_cycles(stages: Sequence[StageEstimate]) -> Tuple[List[float], List[float], List[int]]:
+    """Forward and backward cycles of each stage for one micro batch, and its IPU: what schedules take."""
+    forward = [stage.forward.cycles + stage.transfer_cycles for stage in stages]
+    return forward, [stage.backward.cycles for stage in stages], [stage.ipu for stage in stages]
+
+
+def micro_batch_work(ops: Sequence[Op], is_training: bool, settings: Settings, target: Target) -> List[Tuple[Op, Work, Work]]:
     """Forward and backward work of a stage's operations for one micro batch.
 
     Recomputation is a part of the backward work; a stage without a backward pass, as that of frozen layers, is not recomputed.
@@ -137,8 +174,8 @@ def micro_batch_work(ops: Sequence[Op], is_training: bool, settings: Settings, i
     works = []
     is_recomputed = is_training and settings.is_recomputed and any(op.has_backward for op in ops)
     for op in (op for op in ops if not op.is_once_per_update):
-        ahead = forward_work(op, settings, ipu)
-        back = backward_work(op, settings, ipu) if is_training else Work()
+        ahead = forward_work(op, target)
+        back = backward_work(op, target) if is_training else Work()
         works.append((op, ahead, back + ahead if is_recomputed else back))
     return works
 
@@ -151,28 +188,19 @@ def total_work(works: Sequence[Tuple[Op, Work, Work]]) -> Tuple[Work, Work]:
     return forward, backward
 
 
-def _combine(
-    program: Program, settings: Settings, machine: Machine, stages: List[StageEstimate], layers: Dict[str, float], update: Work
-) -> Estimate:
-    num_micro_batches = settings.gradient_accumulation if program.is_training else settings.device_iterations
-    times = timeline(
-        [stage.forward.cycles + stage.transfer_cycles for stage in stages],
-        [stage.backward.cycles for stage in stages],
-        num_micro_batches,
-        settings.schedule,
-    )
-    micro_batch = program.inputs[0].shape[0] if program.inputs and program.inputs[0].shape else 1
-    return Estimate(
-        machine=machine,
-        num_ipus=len(stages) * settings.replication_factor,
-        stages=tuple(stages),
-        timeline=times,
-        update_cycles=update.cycles / len(stages) + _update_cycles(program, settings, machine.ipu) if program.is_training else 0.0,
-        images_per_step=micro_batch * num_micro_batches * settings.replication_factor,
-        layers=tuple(sorted(layers.items(), key=lambda item: -item[1])),
-        macs=program.macs // max(micro_batch, 1),
-        step_macs=sum(_macs_of_passes(op, program.is_training) for op in program.ops) // max(micro_batch, 1),
-        settings=settings,
+def _ipu_estimate(program: Program, ipu: int, stages: Sequence[StageEstimate], settings: Settings, chip: Ipu) -> IpuEstimate:
+    target = settings.target(chip, ipu)
+    own = [stage for stage in stages if stage.ipu == ipu]
+    memory = ipu_memory([stage_memory(program, s.stage, settings, target, s.forward.steps + s.backward.steps) for s in own])
+    curves = [liveness(program, stage.stage, settings, target.tiles) for stage in own]
+    curve = [value for forward, _ in curves for value in forward] + [value for _, backward in reversed(curves) for value in backward]
+    return IpuEstimate(
+        ipu=ipu,
+        stages=tuple(stage.stage for stage in own),
+        cycles=sum(stage.cycles for stage in own),
+        memory=memory,
+        limit_bytes_per_tile=chip.sram_bytes_per_tile,
+        liveness=tuple(memory.always_live + value for value in curve),
     )
 
 
@@ -180,31 +208,35 @@ def _macs_of_passes(op: Op, is_training: bool) -> int:
     return op.macs * (1 + (min(op.input_gradients, 1) + min(op.parameter_gradients, 1) if is_training else 0))
 
 
-def _transfer_cycles(program: Program, stage: int, settings: Settings, ipu: Ipu) -> float:
+def transfer_cycles(program: Program, stage: int, settings: Settings, chip: Ipu) -> float:
     """Cycles of one micro batch's way to a stage: from the host to the first, over the links to the others.
 
     A replica uses the host's links of all its IPUs. With I/O tiles the host's transfer goes on beside the computation.
     """
     if stage > 0:
-        return boundary_bytes(program, stage) / ipu.link_bytes_per_second * ipu.clock_hz
+        return boundary_bytes(program, stage, is_over_links=True) / chip.link_bytes_per_second * chip.clock_hz
     if settings.io_tiles:
         return 0.0
-    return sum(tensor.bytes for tensor in program.inputs) / (ipu.host_bytes_per_second * program.num_stages) * ipu.clock_hz
+    return sum(tensor.bytes for tensor in program.inputs) / (chip.host_bytes_per_second * program.stages.ipus_per_replica) * chip.clock_hz
 
 
-def _update_cycles(program: Program, settings: Settings, ipu: Ipu) -> float:
-    """The slowest stage's weight update: reduction of the gradients over the replicas in a ring, then the optimizer's passes."""
-    slowest = 0.0
-    for stage in range(program.num_stages):
-        elements = sum(v.tensor.elements for v in program.variables if v.is_trained and program.stage_of_block[v.block] == stage)
-        replicas = settings.replication_factor
-        reduced = 2 * (replicas - 1) / replicas * elements * settings.accumulator_bytes / ipu.link_bytes_per_second * ipu.clock_hz
-        passes = elements / ipu.tiles * settings.optimizer_passes * 3 / 2  # 3 worker cycles for 2 floats
-        if settings.is_optimizer_sharded:
-            passes /= replicas
-        streamed = 0.0
-        if settings.is_optimizer_off_chip:
-            state = 2 * elements * settings.optimizer_state_bytes / (replicas if settings.is_optimizer_sharded else 1)
-            streamed = state / ipu.streaming_bytes_per_second * ipu.clock_hz
-        slowest = max(slowest, reduced + passes + streamed)
-    return slowest
+def _update_cycles(program: Program, settings: Settings, chip: Ipu) -> float:
+    """The weight update of the IPU that takes longest with it; none in inference."""
+    if not program.is_training:
+        return 0.0
+    return max(_update_cycles_of_ipu(program, ipu, settings, chip) for ipu in program.stages.used_ipus)
+
+
+def _update_cycles_of_ipu(program: Program, ipu: int, settings: Settings, chip: Ipu) -> float:
+    """What is computed of parameters alone, the reduction of the gradients over the replicas in a ring, and the optimizer's passes."""
+    target = settings.target(chip, ipu)
+    stages = program.stages.on_ipu(ipu)
+    once = [op for op in program.ops if op.is_once_per_update and program.stage_of(op) in stages]
+    derived = sum(forward_work(op, target).cycles + backward_work(op, target).cycles for op in once)
+    elements = sum(v.tensor.elements for v in program.variables if v.is_trained and program.stage_of(v) in stages)
+    replicas = settings.replication_factor
+    reduced = 2 * (replicas - 1) / replicas * elements * settings.optimizer.gradient_bytes / chip.link_bytes_per_second * chip.clock_hz
+    passes = elements / chip.tiles * settings.optimizer.passes * 3 / 2  # 3 worker cycles for 2 floats
+    streamed = 2 * elements * settings.optimizer.state_bytes / chip.streaming_bytes_per_second * chip.clock_hz
+    shards = replicas if settings.is_optimizer_sharded else 1
+    return derived + reduced + passes / shards + (streamed / shards if settings.is_optimizer_off_chip else 0.0)

@@ -13,17 +13,17 @@ from .splits import suggestions
 def insights(program: Program, estimate: Estimate) -> List[str]:
     """Sentences: what does not fit and what would help, imbalance, ramp, overhead, host."""
     lines: List[str] = []
-    for stage in estimate.stages:
-        if not stage.fits:
-            over = stage.memory.total - stage.limit_bytes_per_tile
-            kind = max(stage.memory.by_kind().items(), key=lambda item: item[1])[0].replace("_", " ")
-            lines.append(f"IPU {stage.stage} does not fit: {over / 1024:.0f} KiB per tile too much, most of it {kind}.")
+    for ipu in estimate.ipus:
+        if not ipu.fits:
+            over = ipu.memory.total - ipu.limit_bytes_per_tile
+            kind = max(ipu.memory.by_kind().items(), key=lambda item: item[1])[0].replace("_", " ")
+            lines.append(f"IPU {ipu.ipu} does not fit: {over / 1024:.0f} KiB per tile too much, most of it {kind}.")
     lines += [f"It would fit with {change}." for change in suggestions(program, estimate)]
     if estimate.num_ipus > estimate.machine.num_ipus:
         lines.append(f"{estimate.num_ipus} IPUs are needed, {estimate.machine.name} has {estimate.machine.num_ipus}.")
-    cycles = [stage.cycles for stage in estimate.stages]
+    cycles = [ipu.cycles for ipu in estimate.ipus]
     if len(cycles) > 1 and max(cycles) > 1.15 * sum(cycles) / len(cycles):
-        slowest = cycles.index(max(cycles))
+        slowest = estimate.ipus[cycles.index(max(cycles))].ipu
         lines.append(
             f"The pipeline is out of balance: IPU {slowest} takes {max(cycles) / (sum(cycles) / len(cycles)):.2f} x the mean; "
             "try --pipeline-splits auto."

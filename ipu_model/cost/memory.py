@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Dict, List, Sequence, Tuple
 
 from ipu_model.program.ops import Op, Program
 
 from . import assumptions as assumed
-from .hardware import Ipu
 from .plan import plan
-from .settings import Settings
+from .schedule import Slots
+from .settings import Settings, Target
 
 
 @dataclass(frozen=True)
@@ -30,45 +30,58 @@ class Memory:
         """All of them."""
         return sum(self.by_kind().values())
 
+    @property
+    def always_live(self) -> float:
+        """What lives at any time: all but activations and temporaries."""
+        return self.total - self.activations - self.temporaries
+
     def by_kind(self) -> Dict[str, float]:
         """Bytes by name."""
         return {item.name: getattr(self, item.name) for item in fields(self)}
 
 
-def stage_memory(program: Program, stage: int, settings: Settings, ipu: Ipu, num_steps: float, num_stages: Optional[int] = None) -> Memory:
-    """Memory of the IPU that runs a stage of `num_stages` (default: the program's).
+def ipu_memory(stages: Sequence[Memory]) -> Memory:
+    """Memory of an IPU that runs these stages: what always lives adds up, what lives during a pass is that of the worst of them."""
+    worst = max(stages, key=lambda memory: memory.activations + memory.temporaries)
+    always = {name: sum(memory.by_kind()[name] for memory in stages) for name in Memory().by_kind()}
+    always["code"] -= (len(stages) - 1) * assumed.ASSUMED_CODE_BYTES
+    return Memory(**{**always, "activations": worst.activations, "temporaries": worst.temporaries})
+
+
+def stage_memory(program: Program, stage: int, settings: Settings, target: Target, num_steps: float) -> Memory:
+    """Memory that a stage takes of the IPU that runs it.
 
     `num_steps` is the number of its compute sets, each of which is code.
     """
-    tiles = ipu.tiles
-    variables = [variable for variable in program.variables if program.stage_of_block[variable.block] == stage]
+    tiles = target.tiles
+    variables = [variable for variable in program.variables if program.stage_of(variable) == stage]
     trained = sum(variable.tensor.elements for variable in variables if variable.is_trained) if program.is_training else 0
-    state = 0.0 if settings.is_optimizer_off_chip else float(trained * settings.optimizer_state_bytes)
+    state = 0.0 if settings.is_optimizer_off_chip else trained * settings.optimizer.state_bytes
     if settings.is_optimizer_sharded:
         state /= settings.replication_factor
-    has_accumulator = settings.has_accumulator and settings.gradient_accumulation > 1
+    has_sum = settings.gradient_accumulation > 1 and not settings.optimizer.is_sum_in_state
     ops = program.ops_of_stage(stage)
-    live, temporary = _worst_point(ops, settings, ipu)
+    live, temporary = _worst_point(ops, target)
     if program.is_training:
-        live, temporary = max((live, temporary), (_kept_bytes(ops, settings), _largest_temporary(ops, settings, ipu)), key=sum)
+        live, temporary = max((live, temporary), (_kept_bytes(ops, settings), _largest_temporary(ops, target)), key=sum)
     return Memory(
         weights=sum(variable.tensor.bytes for variable in variables) / tiles,
         optimizer_state=state / tiles,
-        accumulators=trained * settings.accumulator_bytes / tiles if has_accumulator else 0.0,
-        stashes=_stash_bytes(program, stage, num_stages or program.num_stages, settings) / tiles,
+        accumulators=trained * settings.optimizer.gradient_bytes / tiles if has_sum else 0.0,
+        stashes=_stash_bytes(program, stage, settings) / tiles,
         activations=live / tiles,
         temporaries=temporary / tiles,
         code=assumed.ASSUMED_CODE_BYTES + assumed.ASSUMED_CODE_BYTES_PER_STEP * num_steps,
     )
 
 
-def temporary_bytes(op: Op, settings: Settings, ipu: Ipu) -> float:
+def temporary_bytes(op: Op, target: Target) -> float:
     """What an operation needs beside its inputs and outputs, over all tiles.
 
     A convolution rearranges its input and output, within the available memory proportion; a norm keeps the centred values.
     """
     if op.kind in ("conv", "matmul"):
-        return plan(op, settings, ipu).temporary_bytes
+        return plan(op, target).temporary_bytes
     if op.kind == "norm" and op.name != "folded_batch_norm":
         return float(op.output.bytes)
     return 0.0
@@ -87,7 +100,7 @@ def _lifetimes(ops: Sequence[Op]) -> Tuple[Dict[int, int], Dict[int, int]]:
     return last, size
 
 
-def _worst_point(ops: Sequence[Op], settings: Settings, ipu: Ipu) -> Tuple[float, float]:
+def _worst_point(ops: Sequence[Op], target: Target) -> Tuple[float, float]:
     """(live, temporary) bytes of the forward pass where their sum is largest, when nothing is kept for a backward pass."""
     ops = [op for op in ops if not op.is_once_per_update]
     last, size = _lifetimes(ops)
@@ -99,7 +112,7 @@ def _worst_point(ops: Sequence[Op], settings: Settings, ipu: Ipu) -> Tuple[float
         in_place = _runs_in_place(op, last, position)
         if not in_place:
             live[op.writes] = size[op.writes]
-        here = (float(sum(live.values())), temporary_bytes(op, settings, ipu))
+        here = (float(sum(live.values())), temporary_bytes(op, target))
         worst = max(worst, here, key=sum)
         for number in op.reads:
             if last[number] <= position:
@@ -125,8 +138,8 @@ def _kept_bytes(ops: Sequence[Op], settings: Settings) -> float:
     return min(whole, _recomputed_in_pieces(ops)) if settings.is_recomputed else whole
 
 
-def _largest_temporary(ops: Sequence[Op], settings: Settings, ipu: Ipu) -> float:
-    return max((temporary_bytes(op, settings, ipu) for op in ops if not op.is_once_per_update), default=0.0)
+def _largest_temporary(ops: Sequence[Op], target: Target) -> float:
+    return max((temporary_bytes(op, target) for op in ops if not op.is_once_per_update), default=0.0)
 
 
 _NUMBERS_OF_PIECES = (2, 4, 8, 16, 32)
@@ -178,44 +191,41 @@ def stored_bytes(ops: Sequence[Op]) -> List[int]:
     return list(needed.values())
 
 
-def boundary_bytes(program: Program, stage: int) -> int:
-    """Bytes of one micro batch that a stage takes from those before it."""
-    earlier = {op.writes for op in program.ops if program.stage_of_block[op.block] < stage and not op.is_once_per_update}
+def boundary_bytes(program: Program, stage: int, is_over_links: bool = False) -> int:
+    """Bytes of one micro batch that a stage takes from those before it; over links: only from stages on other IPUs."""
+    ipus = program.stages.ipus
+    maker = {op.writes: program.stage_of(op) for op in program.ops if program.stage_of(op) < stage and not op.is_once_per_update}
     taken: Dict[int, int] = {}
     for op in program.ops_of_stage(stage):
         for number, tensor in zip(op.reads, op.inputs):
-            if number in earlier:
+            if number in maker and not (is_over_links and ipus[maker[number]] == ipus[stage]):
                 taken[number] = max(taken.get(number, 0), tensor.bytes)
     return sum(taken.values())
 
 
-def _stash_bytes(program: Program, stage: int, num_stages: int, settings: Settings) -> float:
-    """What waits for the backward passes of micro batches under way: 2 (S - stage) - 1 of them in a pipeline of S stages."""
+def _stash_bytes(program: Program, stage: int, settings: Settings) -> float:
+    """What micro batches keep on a stage while they wait for their backward passes: its input where it is recomputed."""
     ops = program.ops_of_stage(stage)
-    if not program.is_training or settings.schedule == "sequential" or num_stages == 1 or not any(op.has_backward for op in ops):
+    if not program.is_training or not any(op.has_backward for op in ops):
         return 0.0
-    waiting = 2 * (num_stages - stage - 1)
+    slots = Slots.of(settings.schedule, program.stages.number, program.is_training)
     held = boundary_bytes(program, stage) if settings.is_recomputed else sum(stored_bytes(ops))
-    return float(waiting * (held or sum(tensor.bytes for tensor in program.inputs)))
+    return float(slots.waiting(stage, settings.gradient_accumulation) * (held or sum(tensor.bytes for tensor in program.inputs)))
 
 
-def liveness(program: Program, stage: int, memory: Memory, settings: Settings, ipu: Ipu) -> List[float]:
-    """Bytes per tile of a stage while it runs one micro batch: after each operation forward, then backward.
+def liveness(program: Program, stage: int, settings: Settings, tiles: int) -> Tuple[List[float], List[float]]:
+    """Bytes per tile of what does not always live, after each operation of a stage's forward pass and of its backward pass.
 
-    Before the first it holds what always lives and what waits for backward passes. Forward passes of a recomputed stage keep what later
-    operations read; others keep what the backward pass will read. The backward pass begins with all of that and gives it up.
+    Forward passes of a recomputed stage keep what later operations read; others keep what the backward pass will read. The backward pass
+    begins with all of that and gives it up. None in inference.
     """
-    always = memory.weights + memory.optimizer_state + memory.accumulators + memory.code + memory.stashes
     ops = [op for op in program.ops_of_stage(stage) if not op.is_once_per_update]
-    crossing = _crossing_bytes(ops)[: len(ops) + 1]
+    crossing = [value / tiles for value in _crossing_bytes(ops)[: len(ops) + 1]]
     if not program.is_training:
-        return [always + value / ipu.tiles for value in crossing]
+        return crossing, []
     stored = [0.0]
     for position in range(len(ops)):
         stored.append(stored[-1] + sum(stored_bytes(ops[position : position + 1])))
-    scale = _kept_bytes(ops, settings) / stored[-1] / ipu.tiles if stored[-1] else 0.0  # a tensor with two readers is stored once
-    backward = [always + value * scale for value in reversed(stored)]
-    forward = [
-        value / ipu.tiles if settings.is_recomputed else max(value / ipu.tiles, kept * scale) for value, kept in zip(crossing, stored)
-    ]
-    return [always + value for value in forward] + backward
+    scale = _kept_bytes(ops, settings) / stored[-1] / tiles if stored[-1] else 0.0  # a tensor with two readers is stored once
+    forward = crossing if settings.is_recomputed else [max(value, kept * scale) for value, kept in zip(crossing, stored)]
+    return forward, [value * scale for value in reversed(stored)]

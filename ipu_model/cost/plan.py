@@ -13,8 +13,7 @@ from typing import List, Tuple
 from ipu_model.program.ops import Op
 
 from . import assumptions as assumed
-from .hardware import Ipu
-from .settings import Settings
+from .settings import Target
 
 _MATRIX_UNIT_CHANNELS = 16  # input and output channels that the unit takes at a time (PL: chain of 4 x load of 4; 16 units)
 _VECTOR_CHANNELS = 4  # channels that SLIC and the vector unit take at a time
@@ -42,25 +41,25 @@ class Plan:
         return assumed.ASSUMED_CONVOLUTION_STEPS * self.parts
 
 
-def plan(op: Op, settings: Settings, ipu: Ipu) -> Plan:
+def plan(op: Op, target: Target) -> Plan:
     """The cheapest way to run a convolution or matrix product."""
-    candidates = [_cut(op, method, cycles, settings, ipu) for method, cycles in _methods(op, settings, ipu)]
+    candidates = [_cut(op, method, cycles, target) for method, cycles in _methods(op, target)]
     return min(candidates, key=lambda candidate: candidate.cycles + candidate.steps * assumed.ASSUMED_STEP_CYCLES)
 
 
-def _methods(op: Op, settings: Settings, ipu: Ipu) -> List[Tuple[str, float]]:
+def _methods(op: Op, target: Target) -> List[Tuple[str, float]]:
     """Methods that can compute an operation, with their cycles on one tile."""
-    macs = _macs_per_tile(op, _MATRIX_UNIT_CHANNELS, ipu.tiles)
+    macs = _macs_per_tile(op, _MATRIX_UNIT_CHANNELS, target.tiles)
     if op.output.dtype != "float16":
-        return [("AMP", macs / ipu.amp_macs_per_cycle_float)]
-    is_half = settings.partials == "half"
-    rate = ipu.amp_macs_per_cycle_half if is_half else ipu.amp_macs_per_cycle_float_partials
+        return [("AMP", macs / target.ipu.amp_macs_per_cycle_float)]
+    is_half = target.partials == "half"
+    rate = target.ipu.amp_macs_per_cycle_half if is_half else target.ipu.amp_macs_per_cycle_float_partials
     methods = [("AMP", macs * _channel_padding(op) / rate)]
     if _is_depthwise(op):
         width = op.kernel[-1]
-        macs = _macs_per_tile(op, _VECTOR_CHANNELS, ipu.tiles)
-        methods.append(("SLIC", macs * (-(-width // 4) * 4 / width) / ipu.slic_macs_per_cycle))  # rows of 4 kernel positions
-        methods.append(("VMAC", macs / ipu.vector_macs_per_cycle))
+        macs = _macs_per_tile(op, _VECTOR_CHANNELS, target.tiles)
+        methods.append(("SLIC", macs * (-(-width // 4) * 4 / width) / target.ipu.slic_macs_per_cycle))  # rows of 4 kernel positions
+        methods.append(("VMAC", macs / target.ipu.vector_macs_per_cycle))
     return methods
 
 
@@ -102,11 +101,11 @@ def _channel_padding(op: Op) -> float:
     return unit / (channels * rows) * output_padding
 
 
-def _cut(op: Op, method: str, cycles: float, settings: Settings, ipu: Ipu) -> Plan:
+def _cut(op: Op, method: str, cycles: float, target: Target) -> Plan:
     """Parts one after another, by input or output channels (PL: the only serial splits); those of a depthwise convolution cannot be."""
     copies = assumed.ASSUMED_DEPTHWISE_COPIES if _is_depthwise(op) else assumed.ASSUMED_REARRANGEMENT_COPIES
     whole = copies * (sum(tensor.bytes for tensor in op.inputs[:1]) + op.output.bytes)
-    limit = settings.available_memory_proportion * ipu.sram_bytes_per_tile * ipu.tiles
+    limit = target.temporary_limit_bytes_per_tile * target.tiles
     channels = 1 if _is_depthwise(op) else max(op.parameters[0].shape[:2]) if op.kind == "conv" else op.output.shape[-1]
     parts = min(max(1, -(-int(whole) // max(int(limit), 1))), channels)
     return Plan(method, cycles, parts, whole / parts)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import lru_cache
 from typing import List, Optional, Sequence, Tuple
 
 from ipu_model.program.ops import Op, Program, Tensor
+from ipu_model.program.placement import Stages
 from ipu_model.program.simplify import simplified
 
-from .estimate import Estimate, estimate_program, micro_batch_work, total_work
-from .hardware import Machine
-from .memory import boundary_bytes, stage_memory
-from .settings import Settings
+from .estimate import Estimate, estimate_program, micro_batch_work, total_work, transfer_cycles
+from .hardware import Ipu, Machine
+from .memory import stage_memory
+from .settings import Settings, Target
+from .work import Work
 
 
 def with_units(program: Program, paths: Sequence[str]) -> Program:
@@ -34,12 +35,13 @@ def with_units(program: Program, paths: Sequence[str]) -> Program:
         ops.append(replace(op, block=current))
     last_unit = {op.path: op.block for op in ops}
     variables = [replace(v, block=unit_of(v.name) or last_unit.get(v.name.rpartition(".")[0], 0)) for v in program.variables]
-    return replace(program, ops=tuple(ops), variables=tuple(variables), stage_of_block=(0,) * (len(paths) + 1))
+    return replace(program, ops=tuple(ops), variables=tuple(variables), stages=Stages((0,) * (len(paths) + 1)))
 
 
 def with_splits(program: Program, cuts: Sequence[int]) -> Program:
-    """A program of units with stages that begin at the units `cuts`."""
-    return replace(program, stage_of_block=tuple(sum(unit >= cut for cut in cuts) for unit in range(len(program.stage_of_block))))
+    """A program of units with stages that begin at the units `cuts`, each on an IPU of its own."""
+    of_block = tuple(sum(unit >= cut for cut in cuts) for unit in range(len(program.stages.of_block)))
+    return replace(program, stages=Stages(of_block, tuple(range(len(cuts) + 1))))
 
 
 def best_cuts(program: Program, num_stages: int, settings: Settings, machine: Machine) -> Optional[Tuple[int, ...]]:
@@ -47,42 +49,62 @@ def best_cuts(program: Program, num_stages: int, settings: Settings, machine: Ma
 
     Dynamic programming: the best way to run units 0 to j in s stages is the best way to run 0 to i in s - 1, and i to j in the last.
     """
-    units = len(program.stage_of_block)
-    ipu = machine.ipu
-    program = replace(program, ops=tuple(op for op in simplified(program.ops) if not op.is_once_per_update))
-    by_unit = [[op for op in program.ops if op.block == unit] for unit in range(units)]
-    work = [total_work(micro_batch_work(ops, program.is_training, settings, ipu)) for ops in by_unit]
-    cycles = [forward.cycles + backward.cycles for forward, backward in work]
-    steps = [forward.steps + backward.steps for forward, backward in work]
-
-    @lru_cache(maxsize=None)
-    def segment(begin: int, end: int, stage: int) -> float:
-        """Cycles of the units from `begin` to before `end` as a stage; infinite where they do not fit."""
-        stages = tuple(stage + (unit >= end) - (unit < begin) for unit in range(units))  # the others just before and behind
-        part = replace(program, stage_of_block=stages)
-        transfer = boundary_bytes(part, stage) / ipu.link_bytes_per_second * ipu.clock_hz if stage else 0.0
-        memory = stage_memory(part, stage, settings, ipu, sum(steps[begin:end]), num_stages)
-        return sum(cycles[begin:end]) + transfer if memory.total <= ipu.sram_bytes_per_tile else float("inf")
-
-    best: List[List[Tuple[float, Tuple[int, ...]]]] = [[(float("inf"), ()) for _ in range(units + 1)] for _ in range(num_stages)]
+    program = simplified(program)
+    program = replace(program, ops=tuple(op for op in program.ops if not op.is_once_per_update))
+    units = len(program.stages.of_block)
+    segment = _Segments(program, num_stages, settings, machine.ipu)
+    infinite = float("inf")
+    best: List[List[Tuple[float, Tuple[int, ...]]]] = [[(infinite, ()) for _ in range(units + 1)] for _ in range(num_stages)]
     for end in range(1, units + 1):
-        best[0][end] = (segment(0, end, 0), ())
+        best[0][end] = (segment.cycles(0, end, 0), ())
     for stage in range(1, num_stages):
         for end in range(stage + 1, units + 1):
             for begin in range(end - 1, stage - 1, -1):
                 before, cuts = best[stage - 1][begin]
-                if sum(cycles[begin:end]) >= best[stage][end][0]:
+                if segment.least_cycles(begin, end, stage) >= best[stage][end][0]:
                     break  # longer stages are slower still
-                slowest = max(before, segment(begin, end, stage))
+                slowest = max(before, segment.cycles(begin, end, stage))
                 if slowest < best[stage][end][0]:
                     best[stage][end] = (slowest, (*cuts, begin))
     slowest, cuts = best[num_stages - 1][units]
-    return cuts if slowest < float("inf") else None
+    return cuts if slowest < infinite else None
+
+
+class _Segments:
+    """Runs of units as pipeline stages: what they cost, and whether they fit."""
+
+    def __init__(self, program: Program, num_stages: int, settings: Settings, chip: Ipu) -> None:
+        self._program, self._settings, self._chip = program, settings, chip
+        self._units = len(program.stages.of_block)
+        self._ipus = tuple(range(num_stages))
+        by_unit = [[op for op in program.ops if op.block == unit] for unit in range(self._units)]
+        targets = [settings.target(chip, ipu) for ipu in self._ipus]
+        works = {target: [self._unit_work(ops, target) for ops in by_unit] for target in set(targets)}
+        self._work = [works[target] for target in targets]  # by stage, and then by unit
+        self._targets = targets
+
+    def _unit_work(self, ops: Sequence[Op], target: Target) -> Work:
+        forward, backward = total_work(micro_batch_work(ops, self._program.is_training, self._settings, target))
+        return forward + backward
+
+    def least_cycles(self, begin: int, end: int, stage: int) -> float:
+        """Cycles of the units from `begin` to before `end` as a stage, without transfers."""
+        return sum(work.cycles for work in self._work[stage][begin:end])
+
+    def cycles(self, begin: int, end: int, stage: int) -> float:
+        """Cycles of a stage; infinite where its memory does not fit."""
+        of_block = tuple(stage + (unit >= end) - (unit < begin) for unit in range(self._units))  # the others just before and behind
+        part = replace(self._program, stages=Stages(of_block, self._ipus))
+        steps = sum(work.steps for work in self._work[stage][begin:end])
+        memory = stage_memory(part, stage, self._settings, self._targets[stage], steps)
+        if memory.total > self._chip.sram_bytes_per_tile:
+            return float("inf")
+        return self.least_cycles(begin, end, stage) + transfer_cycles(part, stage, self._settings, self._chip)
 
 
 def with_micro_batch(program: Program, size: int) -> Program:
     """The program for another micro batch: first dimensions that are multiples of the present one scale."""
-    present = program.inputs[0].shape[0]
+    present = program.micro_batch_size
 
     def scale(tensor: Tensor) -> Tensor:
         if not tensor.shape or tensor.shape[0] % present:
@@ -104,7 +126,7 @@ def largest_micro_batch(program: Program, settings: Settings, machine: Machine) 
     """The largest micro batch whose memory fits with the program's stages; 0 where not even one sample does."""
 
     def fits(size: int) -> bool:
-        return all(stage.fits for stage in estimate_program(with_micro_batch(program, size), settings, machine).stages)
+        return estimate_program(with_micro_batch(program, size), settings, machine).memory_fits
 
     low, high = 0, 1
     while high <= LARGEST_MICRO_BATCH and fits(high):
@@ -117,10 +139,10 @@ def largest_micro_batch(program: Program, settings: Settings, machine: Machine) 
 
 def suggestions(program: Program, estimate: Estimate) -> List[str]:
     """Changes that would make a program fit, each of which was tried; empty where it fits as it is."""
-    if all(stage.fits for stage in estimate.stages):
+    if estimate.memory_fits:
         return []
     settings, machine = estimate.settings, estimate.machine
-    present = program.inputs[0].shape[0]
+    present = program.micro_batch_size
     found: List[str] = []
     largest = largest_micro_batch(program, settings, machine)
     if 0 < largest < present:
@@ -129,9 +151,9 @@ def suggestions(program: Program, estimate: Estimate) -> List[str]:
         ("recomputation of activations", replace(settings, is_recomputed=True), program.is_training),
         ("optimizer state off the chip", replace(settings, is_optimizer_off_chip=True), program.is_training),
         ("optimizer state sharded over the replicas", replace(settings, is_optimizer_sharded=True), settings.replication_factor > 1),
-        ("an available memory proportion of 0.2", replace(settings, available_memory_proportion=0.2), True),
+        ("an available memory proportion of 0.2", replace(settings, memory_proportions=(0.2,) * program.stages.ipus_per_replica), True),
     )
     for name, changed, applies in trials:
-        if applies and changed != settings and all(stage.fits for stage in estimate_program(program, changed, machine).stages):
+        if applies and changed != settings and estimate_program(program, changed, machine).memory_fits:
             found.append(name)
     return found or ["a smaller micro batch together with more pipeline stages, or a smaller model"]

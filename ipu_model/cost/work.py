@@ -13,9 +13,8 @@ from typing import Callable, Dict, Tuple
 from ipu_model.program.ops import Op, Tensor
 
 from . import assumptions as assumed
-from .hardware import Ipu
 from .plan import plan
-from .settings import Settings
+from .settings import Target
 
 
 @dataclass(frozen=True)
@@ -55,10 +54,10 @@ def steps(count: float) -> Work:
     return Work(overhead=count * assumed.ASSUMED_STEP_CYCLES, steps=count)
 
 
-def _pass(tensor: Tensor, ipu: Ipu, vector_cycles: float) -> float:
+def _pass(tensor: Tensor, target: Target, vector_cycles: float) -> float:
     """Cycles of one pass over a tensor."""
     lanes = 4 if tensor.dtype in ("float16", "uint8", "int8", "bool") else 2
-    return assumed.ASSUMED_DATA_FACTOR * tensor.elements / ipu.tiles * vector_cycles / lanes
+    return assumed.ASSUMED_DATA_FACTOR * tensor.elements / target.tiles * vector_cycles / lanes
 
 
 # Worker cycles for a vector: forward, backward (PL popopsCycleEstimators; half swish 5 / 9, float 11 / 15 for 2).
@@ -84,9 +83,9 @@ _BINARY = (3, 3)
 _TWO_OPERATIONS = ("addcmul",)  # a product and a sum: PopLibs has no single pass for operands of three shapes
 
 
-def _elementwise(op: Op, ipu: Ipu) -> Work:
+def _elementwise(op: Op, target: Target) -> Work:
     cycles, _ = _VECTOR_CYCLES.get(op.name, _BINARY)
-    return Work(elementwise=_pass(op.output, ipu, cycles)) + steps(1 + (op.name in _TWO_OPERATIONS) + _num_broadcasts(op))
+    return Work(elementwise=_pass(op.output, target, cycles)) + steps(1 + (op.name in _TWO_OPERATIONS) + _num_broadcasts(op))
 
 
 def _num_broadcasts(op: Op) -> int:
@@ -94,25 +93,25 @@ def _num_broadcasts(op: Op) -> int:
     return sum(1 < tensor.elements < op.output.elements for tensor in (*op.inputs, *op.parameters))
 
 
-def _elementwise_backward(op: Op, ipu: Ipu) -> Work:
+def _elementwise_backward(op: Op, target: Target) -> Work:
     """Gradients of the data, and for each parameter, which has a value for each channel, a reduction over all else."""
     _, cycles = _VECTOR_CYCLES.get(op.name, _BINARY)
-    data = Work(elementwise=_pass(op.output, ipu, cycles)) + steps(1 + _num_broadcasts(op)) if cycles and op.input_gradients else Work()
-    sums = (Work(reduction=_pass(op.output, ipu, 1)) + steps(2)) * (0 if op.is_once_per_update else op.parameter_gradients)
+    data = Work(elementwise=_pass(op.output, target, cycles)) + steps(1 + _num_broadcasts(op)) if cycles and op.input_gradients else Work()
+    sums = (Work(reduction=_pass(op.output, target, 1)) + steps(2)) * (0 if op.is_once_per_update else op.parameter_gradients)
     return data + sums
 
 
-def _moved(tensor: Tensor, ipu: Ipu) -> Work:
+def _moved(tensor: Tensor, target: Target) -> Work:
     """A tensor into another layout: copied at 2 bytes a cycle with a quarter of overhead, and exchanged (PL ConvModel)."""
-    data = assumed.ASSUMED_DATA_FACTOR * tensor.bytes / ipu.tiles
-    return Work(rearrangement=data * 1.25 / 2, exchange=data / ipu.exchange_bytes_per_cycle)
+    data = assumed.ASSUMED_DATA_FACTOR * tensor.bytes / target.tiles
+    return Work(rearrangement=data * 1.25 / 2, exchange=data / target.ipu.exchange_bytes_per_cycle)
 
 
-def _matrix(op: Op, settings: Settings, ipu: Ipu) -> Work:
-    moved = _moved(op.output, ipu)
+def _matrix(op: Op, target: Target) -> Work:
+    moved = _moved(op.output, target)
     for tensor in op.inputs[:1]:
-        moved = moved + _moved(tensor, ipu)
-    chosen = plan(op, settings, ipu)
+        moved = moved + _moved(tensor, target)
+    chosen = plan(op, target)
     return Work(matrix=chosen.cycles) + moved + steps(chosen.steps)
 
 
@@ -127,41 +126,41 @@ def _norm_passes(op: Op) -> Tuple[int, int]:
     return _BATCH_NORM_PASSES if "batch_norm" in op.name else _GROUP_NORM_PASSES
 
 
-def _norm(op: Op, ipu: Ipu) -> Work:
+def _norm(op: Op, target: Target) -> Work:
     if op.name == "folded_batch_norm":
         return Work()
-    return Work(norm=_norm_passes(op)[0] * _pass(op.output, ipu, _NORM_VECTOR_CYCLES)) + steps(assumed.ASSUMED_NORM_STEPS_FORWARD)
+    return Work(norm=_norm_passes(op)[0] * _pass(op.output, target, _NORM_VECTOR_CYCLES)) + steps(assumed.ASSUMED_NORM_STEPS_FORWARD)
 
 
-def _norm_backward(op: Op, ipu: Ipu) -> Work:
-    return Work(norm=_norm_passes(op)[1] * _pass(op.output, ipu, _NORM_VECTOR_CYCLES)) + steps(assumed.ASSUMED_NORM_STEPS_BACKWARD)
+def _norm_backward(op: Op, target: Target) -> Work:
+    return Work(norm=_norm_passes(op)[1] * _pass(op.output, target, _NORM_VECTOR_CYCLES)) + steps(assumed.ASSUMED_NORM_STEPS_BACKWARD)
 
 
 def _largest_input(op: Op) -> Tensor:
     return max((*op.inputs, *op.parameters), key=lambda tensor: tensor.elements, default=op.output)
 
 
-def _reduce(op: Op, ipu: Ipu) -> Work:
-    return Work(reduction=_pass(_largest_input(op), ipu, 1)) + steps(2)
+def _reduce(op: Op, target: Target) -> Work:
+    return Work(reduction=_pass(_largest_input(op), target, 1)) + steps(2)
 
 
-def _reduce_backward(op: Op, ipu: Ipu) -> Work:
-    return Work(elementwise=_pass(_largest_input(op), ipu, 3)) + steps(1)
+def _reduce_backward(op: Op, target: Target) -> Work:
+    return Work(elementwise=_pass(_largest_input(op), target, 3)) + steps(1)
 
 
-def _cast(op: Op, ipu: Ipu) -> Work:
-    return Work(elementwise=assumed.ASSUMED_DATA_FACTOR * op.output.elements / ipu.tiles / 2) + steps(1)
+def _cast(op: Op, target: Target) -> Work:
+    return Work(elementwise=assumed.ASSUMED_DATA_FACTOR * op.output.elements / target.tiles / 2) + steps(1)
 
 
-def _copy(op: Op, ipu: Ipu) -> Work:
-    return Work(elementwise=_pass(op.output, ipu, 2)) + steps(1)
+def _copy(op: Op, target: Target) -> Work:
+    return Work(elementwise=_pass(op.output, target, 2)) + steps(1)
 
 
-def _nothing(op: Op, ipu: Ipu) -> Work:
+def _nothing(op: Op, target: Target) -> Work:
     return Work()
 
 
-_Formula = Callable[[Op, Ipu], Work]
+_Formula = Callable[[Op, Target], Work]
 _FORMULAS: Dict[str, Tuple[_Formula, _Formula]] = {
     "elementwise": (_elementwise, _elementwise_backward),
     "norm": (_norm, _norm_backward),
@@ -173,15 +172,15 @@ _FORMULAS: Dict[str, Tuple[_Formula, _Formula]] = {
 }
 
 
-def forward_work(op: Op, settings: Settings, ipu: Ipu) -> Work:
+def forward_work(op: Op, target: Target) -> Work:
     """Cycles of an operation."""
-    return _matrix(op, settings, ipu) if op.kind in ("conv", "matmul") else _FORMULAS[op.kind][0](op, ipu)
+    return _matrix(op, target) if op.kind in ("conv", "matmul") else _FORMULAS[op.kind][0](op, target)
 
 
-def backward_work(op: Op, settings: Settings, ipu: Ipu) -> Work:
+def backward_work(op: Op, target: Target) -> Work:
     """Cycles of an operation's backward pass, derived from its forward record: none where no gradient flows."""
     if op.kind in ("conv", "matmul"):
-        return _matrix(op, settings, ipu) * (min(op.input_gradients, 1) + min(op.parameter_gradients, 1))
+        return _matrix(op, target) * (min(op.input_gradients, 1) + min(op.parameter_gradients, 1))
     if not (op.input_gradients or op.parameter_gradients):
         return Work()
-    return _FORMULAS[op.kind][1](op, ipu)
+    return _FORMULAS[op.kind][1](op, target)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Tuple
+from typing import Tuple, Union
+
+from .placement import Stages
 
 BYTES = {"float16": 2, "float32": 4, "int32": 4, "int64": 4, "int16": 2, "int8": 1, "uint8": 1, "bool": 1, "float64": 4, "bfloat16": 4}
 
@@ -102,8 +104,9 @@ class Program:
     """A micro batch's forward pass.
 
     Attributes:
-        stage_of_block: pipeline stage of each block; one stage for a model without blocks.
         inputs, outputs: tensors that travel between host and device for each micro batch.
+        stages: the pipeline stage of each block, and the IPU of each stage.
+        sources: numbers of the tensors that operations read and none writes: inputs, and constants made before.
     """
 
     ops: Tuple[Op, ...]
@@ -111,18 +114,23 @@ class Program:
     inputs: Tuple[Tensor, ...]
     outputs: Tuple[Tensor, ...]
     is_training: bool
-    stage_of_block: Tuple[int, ...] = (0,)
+    stages: Stages = Stages()
+    sources: Tuple[int, ...] = ()
 
     @property
-    def num_stages(self) -> int:
-        """Pipeline stages."""
-        return max(self.stage_of_block) + 1
+    def micro_batch_size(self) -> int:
+        """Samples of a micro batch: the first dimension of the first input."""
+        return max(self.inputs[0].shape[0], 1) if self.inputs and self.inputs[0].shape else 1
 
     @property
     def macs(self) -> int:
         """Multiply-accumulate operations of a micro batch's forward pass."""
         return sum(op.macs for op in self.ops)
 
+    def stage_of(self, item: Union[Op, Variable]) -> int:
+        """Pipeline stage in which an operation or a variable's first reader runs."""
+        return self.stages.of_block[item.block]
+
     def ops_of_stage(self, stage: int) -> Tuple[Op, ...]:
         """Operations that a stage runs."""
-        return tuple(op for op in self.ops if self.stage_of_block[op.block] == stage)
+        return tuple(op for op in self.ops if self.stage_of(op) == stage)

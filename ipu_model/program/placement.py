@@ -18,6 +18,43 @@ class PlacedBlock:
 
 
 @dataclass(frozen=True)
+class Stages:
+    """The pipeline as the cost model sees it: a stage is an order in time, an IPU a place with memory, which several stages may share.
+
+    Attributes:
+        of_block: stage of each block, from 0.
+        ipus: IPU of each stage within a replica.
+    """
+
+    of_block: Tuple[int, ...] = (0,)
+    ipus: Tuple[int, ...] = (0,)
+
+    @classmethod
+    def one_ipu_each(cls, of_block: Tuple[int, ...]) -> Stages:
+        """Stage n on IPU n."""
+        return cls(of_block, tuple(range(max(of_block) + 1)))
+
+    @property
+    def number(self) -> int:
+        """How many stages there are."""
+        return len(self.ipus)
+
+    @property
+    def used_ipus(self) -> Tuple[int, ...]:
+        """IPUs that run a stage, in the order of their numbers."""
+        return tuple(sorted(set(self.ipus)))
+
+    @property
+    def ipus_per_replica(self) -> int:
+        """IPUs that one replica occupies: ids count from 0, so an unused low id is occupied too."""
+        return max(self.ipus) + 1
+
+    def on_ipu(self, ipu: int) -> Tuple[int, ...]:
+        """Stages that an IPU runs."""
+        return tuple(stage for stage, place in enumerate(self.ipus) if place == ipu)
+
+
+@dataclass(frozen=True)
 class Placement:
     """The blocks of a captured model in execution order; empty for a model on one IPU."""
 
@@ -33,6 +70,17 @@ class Placement:
         return tuple(ipus) or (0,)
 
     @property
+    def stages(self) -> Stages:
+        """Stages in the order in which they run: runs of equal stage and IPU in execution order, whatever their numbers are."""
+        of_block: List[int] = []
+        places: List[Tuple[int, int]] = []
+        for block in self.blocks:
+            if not places or places[-1] != (block.stage, block.ipu):
+                places.append((block.stage, block.ipu))
+            of_block.append(len(places) - 1)
+        return Stages(tuple(of_block), tuple(ipu for _, ipu in places)) if self.blocks else Stages()
+
+    @property
     def num_stages(self) -> int:
         """Pipeline stages of the forward pass."""
         return len(self.stage_ipus)
@@ -40,8 +88,7 @@ class Placement:
     @property
     def ipus_per_replica(self) -> int:
         """IPUs that one replica occupies: ids count from 0, so an unused low id is occupied too."""
-        ipus = {block.ipu for block in self.blocks} or {0}
-        return max(len(ipus), max(ipus) + 1)
+        return self.stages.ipus_per_replica
 
     def num_ipus(self, replication_factor: int, is_rounded: bool) -> int:
         """IPUs of the whole program; ValueError when the number cannot be had.

@@ -94,11 +94,11 @@ def test_splits_are_found(monkeypatch, capsys):
     assert max(balance) < 2 * min(balance)
 
 
-def test_options_count_the_stages_that_auto_makes():
+def test_each_ipu_has_its_own_memory_proportion_on_stages_that_auto_makes():
     proportions = (0.2, 0.3, 0.4)
     config = load_preset("tiny", {"pipeline_splits": ("auto",), "automatic_stages": 3, "available_memory_proportion": proportions})
     _, settings, _ = entry.trace_config(config, is_inference=False)
-    assert settings.available_memory_proportion == 0.2
+    assert settings.memory_proportions == (0.2, 0.3, 0.4)
 
 
 def test_a_sweep_compares(monkeypatch, capsys, tmp_path):
@@ -144,8 +144,8 @@ def test_any_wrapped_model_can_be_estimated():
     estimate = ipu_model.estimate(executor, torch.zeros(80, 32), torch.zeros(80, dtype=torch.long), machine="pod4")
     assert estimate.num_ipus == 4 and len(estimate.stages) == 2 and estimate.images_per_step == 80
     assert estimate.macs == 32 * 64 + 64 * 8
-    assert estimate.stages[0].memory.weights == pytest.approx(4 * (32 * 64 + 64) / 1472)
-    assert estimate.stages[1].memory.optimizer_state == pytest.approx(8 * (64 * 8 + 8) / 1472)
+    assert estimate.ipus[0].memory.weights == pytest.approx(4 * (32 * 64 + 64) / 1472)
+    assert estimate.ipus[1].memory.optimizer_state == pytest.approx(8 * (64 * 8 + 8) / 1472)
     assert not executor.isCompiled()  # nothing ran
     with pytest.raises(ValueError, match="unknown machine"):
         ipu_model.estimate(executor, torch.zeros(80, 32), torch.zeros(80, dtype=torch.long), machine="pod5")

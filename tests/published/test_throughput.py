@@ -65,18 +65,18 @@ def fit(programs, monkeypatch):
 
 def test_throughput_of_efficientnets(programs):
     found = {point: abs(error) for point, error in errors(programs, POINTS).items()}
-    assert statistics.median(found.values()) <= 0.05 and max(found.values()) <= 0.11
+    assert statistics.median(found.values()) <= 0.02 and max(found.values()) <= 0.09
 
 
 def test_the_constants_are_those_that_fit(fit):
     fitted = {name: value for name, (value, is_fitted) in assumptions.listed().items() if is_fitted}
-    assert fitted == {"ASSUMED_STEP_CYCLES": 900.0, "ASSUMED_DATA_FACTOR": 2.40}
+    assert fitted == {"ASSUMED_STEP_CYCLES": 880.0, "ASSUMED_DATA_FACTOR": 2.60}
     step, data = fit(list(POINTS))
-    assert (900.0, 2.40) == pytest.approx((step, data), rel=0.01)  # as the module states them, rounded
+    assert (880.0, 2.60) == pytest.approx((step, data), rel=0.01)  # as the module states them, rounded
 
 
 def test_sizes_that_were_left_out(programs, fit, capsys):
-    """Median at most 8 %, worst at most 20 %. The baseline of four fitted constants without a chip has 13 % and 36 %."""
+    """Median at most 3 %, worst at most 12 %. The baseline of four fitted constants without a chip has 13 % and 36 %."""
     left_out = []
     for size in PUBLISHED:
         fit([point for point in POINTS if point[0] != size])
@@ -84,7 +84,7 @@ def test_sizes_that_were_left_out(programs, fit, capsys):
         left_out += [abs(error) for error in found.values()]
     with capsys.disabled():
         print(f"\nleave-one-size-out: median {100 * statistics.median(left_out):.1f} %, worst {100 * max(left_out):.1f} %")
-    assert statistics.median(left_out) <= 0.08 and max(left_out) <= 0.20
+    assert statistics.median(left_out) <= 0.03 and max(left_out) <= 0.12
 
 
 def test_order_of_variants_within_each_size(programs):
@@ -96,7 +96,7 @@ def test_order_of_variants_within_each_size(programs):
 
 @pytest.mark.parametrize(
     ("machine", "is_inference", "micro_batch", "published"),
-    [("pod16", False, 20, 30_000), ("bow-pod16", False, 20, 44_059), ("c600", True, 32, 13_542)],
+    [("pod16", False, 20, 29_650), ("bow-pod16", False, 20, 43_350), ("c600", True, 4, 7_062), ("c600", True, 32, 13_520)],
 )
 def test_throughput_of_resnet_50(machine, is_inference, micro_batch, published):
     """With the constants fitted on EfficientNets: within 25 %."""
@@ -123,7 +123,7 @@ def test_inference_memory(preset, overrides, micro_batch):
     )
     machine = MACHINES["pod4"]
     for size, expected in ((micro_batch, True), (2 * micro_batch, False)):
-        assert estimate_program(with_micro_batch(program, size), settings, machine).stages[0].fits == expected
+        assert estimate_program(with_micro_batch(program, size), settings, machine).memory_fits == expected
 
 
 @pytest.mark.parametrize("size", PUBLISHED)

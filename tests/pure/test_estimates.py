@@ -7,19 +7,21 @@ import json
 
 import pytest
 from hypothesis import given, settings, strategies as st
-from written_programs import chain, convolution
+from written_programs import chain, convolution, operation, program_of
 
 from ipu_model.cost import assumptions
 from ipu_model.cost.estimate import estimate_program
 from ipu_model.cost.hardware import BOW, GC200, MACHINES
 from ipu_model.cost.insights import insights
-from ipu_model.cost.memory import stored_bytes
+from ipu_model.cost.memory import boundary_bytes, stored_bytes
 from ipu_model.cost.page import comparison_page, report_page
-from ipu_model.cost.settings import Settings
+from ipu_model.cost.settings import OptimizerCost, Settings
 from ipu_model.cost.splits import best_cuts, largest_micro_batch, with_micro_batch, with_splits, with_units
 from ipu_model.cost.tables import table, text_report
+from ipu_model.program.simplify import simplified
 
 POD16 = MACHINES["pod16"]
+MOMENTA = OptimizerCost(state_bytes=8)
 
 
 # ---- memory
@@ -34,55 +36,126 @@ def test_the_backward_pass_stores_each_tensor_once():
 def test_always_live_memory():
     """16 x 16 x 3 x 3 half weights on each of 8 layers, and float32 momentum for each of their elements."""
     program = dataclasses.replace(chain(), ops=chain().ops[:1])
-    memory = estimate_program(program, Settings(gradient_accumulation=2, optimizer_state_bytes=8), POD16).stages[0].memory
+    memory = estimate_program(program, Settings(gradient_accumulation=2, optimizer=MOMENTA), POD16).ipus[0].memory
     elements = sum(variable.tensor.elements for variable in program.variables)
     assert memory.weights == pytest.approx(2 * elements / 1472)
     assert memory.optimizer_state == pytest.approx(8 * elements / 1472)
     assert memory.accumulators == pytest.approx(4 * elements / 1472)
-    shared = Settings(replication_factor=4, optimizer_state_bytes=8, is_optimizer_sharded=True)
-    assert estimate_program(program, shared, POD16).stages[0].memory.optimizer_state == pytest.approx(2 * elements / 1472)
-    away = Settings(optimizer_state_bytes=8, is_optimizer_off_chip=True)
-    assert estimate_program(program, away, POD16).stages[0].memory.optimizer_state == 0
+    shared = Settings(replication_factor=4, optimizer=MOMENTA, is_optimizer_sharded=True)
+    assert estimate_program(program, shared, POD16).ipus[0].memory.optimizer_state == pytest.approx(2 * elements / 1472)
+    away = Settings(optimizer=MOMENTA, is_optimizer_off_chip=True)
+    assert estimate_program(program, away, POD16).ipus[0].memory.optimizer_state == 0
+
+
+def test_a_combined_accumulator_is_there_once():
+    program = dataclasses.replace(chain(), ops=chain().ops[:1])
+    elements = sum(variable.tensor.elements for variable in program.variables)
+
+    def kept(optimizer):
+        memory = estimate_program(program, Settings(gradient_accumulation=2, optimizer=optimizer), POD16).ipus[0].memory
+        return (memory.optimizer_state + memory.accumulators) * 1472 / elements
+
+    assert kept(OptimizerCost(state_bytes=2, gradient_bytes=2, is_sum_in_state=True)) == pytest.approx(2)
+    assert kept(OptimizerCost(state_bytes=2, gradient_bytes=2)) == pytest.approx(4)
+    assert kept(OptimizerCost(state_bytes=6, gradient_bytes=2)) == pytest.approx(8)  # one momentum in half
 
 
 def test_recomputation_trades_cycles_for_memory():
-    plain = estimate_program(chain(24), Settings(), POD16).stages[0]
-    recomputed = estimate_program(chain(24), Settings(is_recomputed=True), POD16).stages[0]
-    assert recomputed.memory.activations < plain.memory.activations
-    assert recomputed.cycles == pytest.approx(plain.cycles + plain.forward.cycles)
+    plain, recomputed = (estimate_program(chain(24), Settings(is_recomputed=choice), POD16) for choice in (False, True))
+    assert recomputed.ipus[0].memory.activations < plain.ipus[0].memory.activations
+    assert recomputed.stages[0].cycles == pytest.approx(plain.stages[0].cycles + plain.stages[0].forward.cycles)
 
 
 def test_liveness_ends_at_the_worst_point_and_comes_back():
     for settings_ in (Settings(8), Settings(8, is_recomputed=True)):
-        stage = estimate_program(chain(12), settings_, POD16).stages[0]
-        always = stage.memory.total - stage.memory.activations - stage.memory.temporaries
-        assert stage.liveness[-1] == pytest.approx(always)
-        assert max(stage.liveness) == pytest.approx(always + stage.memory.activations)
+        ipu = estimate_program(chain(12), settings_, POD16).ipus[0]
+        assert ipu.liveness[-1] == pytest.approx(ipu.memory.always_live)
+        assert max(ipu.liveness) == pytest.approx(ipu.memory.always_live + ipu.memory.activations)
+
+
+def four_stages(**changes):
+    """Eight convolutions in stages of 2, 2, 2 and 2."""
+    program = with_splits(with_units(chain(), [f"net.{index}" for index in range(8)]), (3, 5, 7))
+    return dataclasses.replace(program, **changes)
 
 
 def test_earlier_stages_hold_more_micro_batches():
-    program = with_splits(with_units(chain(), [f"net.{index}" for index in range(8)]), (3, 5, 7))
-    stashes = [stage.memory.stashes for stage in estimate_program(program, Settings(8, is_recomputed=True), POD16).stages]
     one = convolution().output.bytes / 1472
-    assert stashes == pytest.approx([6 * one, 4 * one, 2 * one, 0])
+
+    def stashes(settings_):
+        return [round(ipu.memory.stashes / one, 6) for ipu in estimate_program(four_stages(), settings_, POD16).ipus]
+
+    assert stashes(Settings(8, is_recomputed=True)) == [6, 4, 2, 0]
+    assert stashes(Settings(8, schedule="interleaved", is_recomputed=True)) == [3, 2, 1, 0]
+    assert stashes(Settings(8, schedule="sequential", is_recomputed=True)) == [0, 0, 0, 0]
+    assert stashes(Settings(3, is_recomputed=True)) == [2, 2, 2, 0]  # no more than there are
+    assert stashes(Settings(8)) == [12, 8, 4, 0]  # without recomputation both of a stage's convolutions keep their inputs
+
+
+def test_stages_on_ipus_in_reversed_order():
+    """Order and transfers follow the stages, memory follows the IPUs."""
+    straight = estimate_program(four_stages(), Settings(8, is_recomputed=True), POD16)
+    program = four_stages(stages=dataclasses.replace(four_stages().stages, ipus=(3, 2, 1, 0)))
+    reversed_ = estimate_program(program, Settings(8, is_recomputed=True), POD16)
+    assert [stage.ipu for stage in reversed_.stages] == [3, 2, 1, 0]
+    assert reversed_.step_cycles == straight.step_cycles and reversed_.timeline == straight.timeline
+    assert [stage.transfer_cycles for stage in reversed_.stages] == [stage.transfer_cycles for stage in straight.stages]
+    assert all(stage.transfer_cycles > 0 for stage in reversed_.stages[1:])
+    assert [ipu.memory for ipu in reversed_.ipus] == [ipu.memory for ipu in straight.ipus][::-1]
+    assert "IPU 0 (stage 3)" in text_report("reversed", program, reversed_)
+
+
+def test_stages_that_share_an_ipu():
+    """Stages 0 and 1 on IPU 0, 2 and 3 on IPU 1: weights and stashes add up, activations are those of one at a time."""
+    settings_ = Settings(8, is_recomputed=True)
+    apart = estimate_program(four_stages(), settings_, POD16)
+    program = four_stages(stages=dataclasses.replace(four_stages().stages, ipus=(0, 0, 1, 1)))
+    shared = estimate_program(program, settings_, POD16)
+    assert (shared.num_ipus, len(shared.ipus), len(shared.stages), shared.ipus[1].stages) == (2, 2, 4, (2, 3))
+    assert [stage.transfer_cycles > 0 for stage in shared.stages] == [True, False, True, False]  # within an IPU nothing crosses
+    for ipu, pair in zip(shared.ipus, (apart.ipus[:2], apart.ipus[2:])):
+        assert ipu.memory.weights == pytest.approx(sum(one.memory.weights for one in pair))
+        assert ipu.memory.stashes == pytest.approx(sum(one.memory.stashes for one in pair))
+        assert ipu.memory.activations == max(one.memory.activations for one in pair)
+    assert shared.step_cycles > 1.5 * apart.step_cycles
+
+
+def test_an_unused_low_ipu_is_occupied():
+    program = four_stages(stages=dataclasses.replace(four_stages().stages, ipus=(4, 5, 6, 7)))
+    estimate = estimate_program(program, Settings(8, replication_factor=2), POD16)
+    assert estimate.num_ipus == 16 and [ipu.ipu for ipu in estimate.ipus] == [4, 5, 6, 7]
+
+
+def test_cuts_and_estimate_see_the_same_boundaries():
+    """A norm between casts: removing them leaves its readers a writer, so that the stage behind it takes the whole tensor."""
+    half, wide = ("float16", "float32")
+    ops = [
+        operation("conv", 0, 1),
+        operation("cast", 1, 2, half, wide),
+        operation("norm", 2, 3, wide, wide),
+        operation("cast", 3, 4, wide, half),
+        operation("conv", 4, 5),
+    ]
+    ops = [dataclasses.replace(op, path=f"net.{number}") for number, op in zip((0, 1, 1, 1, 2), ops)]
+    program = with_splits(with_units(program_of(*ops), ["net.0", "net.1", "net.2"]), (3,))
+    assert boundary_bytes(simplified(program), 1) == boundary_bytes(program, 1) == 2 * 4 * 16 * 8 * 8
 
 
 def test_a_stage_of_frozen_layers_has_no_backward_pass_and_nothing_waits_in_it():
-    program = with_splits(with_units(chain(), [f"net.{index}" for index in range(8)]), (3, 5, 7))
+    program = four_stages()
     ops = [op if op.block >= 5 else dataclasses.replace(op, input_gradients=0, parameter_gradients=0) for op in program.ops]
     variables = [dataclasses.replace(variable, is_trained=variable.block >= 5) for variable in program.variables]
     frozen = dataclasses.replace(program, ops=tuple(ops), variables=tuple(variables))
-    settings_ = Settings(8, is_recomputed=True, optimizer_state_bytes=4)
+    settings_ = Settings(8, is_recomputed=True, optimizer=OptimizerCost(state_bytes=4))
     inference = dataclasses.replace(program, is_training=False)
-    stages, whole, forward = (estimate_program(each, settings_, POD16).stages for each in (frozen, program, inference))
+    part, whole, forward = (estimate_program(each, settings_, POD16) for each in (frozen, program, inference))
     for stage in (0, 1):
-        assert stages[stage].forward == whole[stage].forward and stages[stage].backward.cycles == 0
-        memory = stages[stage].memory
+        assert part.stages[stage].forward == whole.stages[stage].forward and part.stages[stage].backward.cycles == 0
+        memory = part.ipus[stage].memory
         assert (memory.stashes, memory.accumulators, memory.optimizer_state) == (0, 0, 0)
-        assert memory.activations == forward[stage].memory.activations
-    assert stages[3] == whole[3]
-    estimates = [estimate_program(each, settings_, POD16) for each in (inference, frozen, program)]
-    assert [estimate.step_macs / estimate.macs for estimate in estimates] == [1, 2, 3]  # half of the layers train
+        assert memory.activations == forward.ipus[stage].memory.activations
+    assert (part.stages[3], part.ipus[3]) == (whole.stages[3], whole.ipus[3])
+    assert [estimate.step_macs / estimate.macs for estimate in (forward, part, whole)] == [1, 2, 3]  # half of the layers train
 
 
 # ---- whole programs
@@ -125,7 +198,7 @@ def test_splits_are_the_best_of_all(widths, stages):
 
     def slowest(choice):
         result = estimate_program(with_splits(program, choice), Settings(8), POD16)
-        return max(stage.forward.cycles + stage.backward.cycles + (stage.transfer_cycles if stage.stage else 0) for stage in result.stages)
+        return max(stage.cycles for stage in result.stages)
 
     every = itertools.combinations(range(1, len(widths) + 1), stages - 1)
     assert slowest(cuts) == pytest.approx(min(slowest(choice) for choice in every))
@@ -148,7 +221,7 @@ def test_reports_list_every_assumption():
         assert isinstance(is_fitted, bool)
     assert sum(fitted for _, fitted in assumptions.listed().values()) <= 6
     assert "a &lt;b&gt;" in page and "<script" not in page and "http" not in page.replace("http-equiv", "")
-    order = [page.index(f'id="{name}"') for name in ("summary", "insights", "memory", "liveness", "operations", "execution-trace")]
+    order = [page.index(f'id="{name}"') for name in ("summary", "insights", "memory", "cycles", "layers", "assumptions")]
     assert order == sorted(order)
     assert "chain" in comparison_page(["chain"], [estimate])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, strategies as st
 
-from ipu_model.program.placement import PlacedBlock, Placement
+from ipu_model.program.placement import PlacedBlock, Placement, Stages
 
 
 def place(*ipus):
@@ -15,6 +15,34 @@ def place(*ipus):
 def test_runs_of_equal_ipu_are_one_stage():
     assert place(0, 0, 1, 0).stage_ipus == (0, 1, 0)
     assert Placement().num_stages == 1
+
+
+def stages(*blocks):
+    """(stage of each block, IPU of each stage) of blocks given as (stage, IPU)."""
+    found = Placement(tuple(PlacedBlock(str(index), stage, ipu) for index, (stage, ipu) in enumerate(blocks))).stages
+    return found.of_block, found.ipus
+
+
+def test_stages_are_in_the_order_in_which_they_run_wherever_they_are():
+    assert stages((0, 1), (1, 0)) == ((0, 1), (1, 0))  # reversed IPUs
+    assert stages((1, 1), (0, 0)) == ((0, 1), (1, 0))  # AutoStage.SameAsIpu numbers stages as IPUs
+    assert stages((0, 0), (0, 0), (1, 0), (2, 1)) == ((0, 0, 1, 2), (0, 0, 1))  # two stages share an IPU
+    assert stages((0, 0), (1, 1), (0, 0)) == ((0, 1, 2), (0, 1, 0))
+    assert stages((3, 2), (7, 0)) == ((0, 1), (2, 0))
+    assert stages() == ((0,), (0,))
+
+
+def test_ipus_of_stages():
+    shared = Stages((0, 1, 2), (1, 0, 1))
+    assert (shared.number, shared.used_ipus, shared.on_ipu(1), shared.ipus_per_replica) == (3, (0, 1), (0, 2), 2)
+    assert Stages((0, 0), (3,)).ipus_per_replica == 4  # ids count from 0
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=8))
+def test_a_stage_has_one_ipu_and_follows_the_one_before(blocks):
+    of_block, ipus = stages(*blocks)
+    assert [ipus[stage] for stage in of_block] == [ipu for _, ipu in blocks]
+    assert of_block[0] == 0 and all(later - before in (0, 1) for before, later in zip(of_block, of_block[1:]))
 
 
 def test_an_unused_low_ipu_is_occupied():

@@ -46,8 +46,8 @@ def settings(make_optimizer, **training):
     ],
 )
 def test_state_counts_with_its_own_types(make_optimizer, state_bytes, sum_bytes, has_sum):
-    found = settings(make_optimizer)
-    assert (found.optimizer_state_bytes, found.accumulator_bytes, found.has_accumulator) == (state_bytes, sum_bytes, has_sum)
+    found = settings(make_optimizer).optimizer
+    assert (found.state_bytes, found.gradient_bytes, not found.is_sum_in_state) == (state_bytes, sum_bytes, has_sum)
 
 
 SGD = {"lr": 0.1, "momentum": 0.0, "dampening": 0.0, "weight_decay": 0.0, "nesterov": False, "velocity_scaling": 1.0}

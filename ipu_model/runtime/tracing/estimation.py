@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Mapping, Optional, Tuple
 
 import torch
 
 from ipu_model.cost.estimate import Estimate, estimate_program
 from ipu_model.cost.hardware import MACHINES
 from ipu_model.cost.page import report_page
-from ipu_model.cost.settings import Settings
+from ipu_model.cost.settings import DEFAULT_MEMORY_PROPORTION, OptimizerCost, Settings
 from ipu_model.program.ops import Program
 
 from ..device.rules import Rule, UpdateCost, update_cost
@@ -22,15 +22,12 @@ from .workload import Workload, workload_of
 
 def program_of(workload: Workload) -> Program:
     """Records of one micro batch."""
-    return trace_program(
-        workload.model, workload.inputs, workload.is_training, lambda starts: [block.ipu for block in workload.place(starts).blocks]
-    )
+    return trace_program(workload.model, workload.inputs, workload.is_training, lambda starts: workload.place(starts).stages)
 
 
 def settings_of(workload: Workload) -> Settings:
     """What the cost model reads of settings and rule."""
     said, layout, cost = workload.settings, workload.settings.layout, _dearest_group(workload.rule)
-    proportions = said.available_memory_proportions.values()
     return Settings(
         gradient_accumulation=layout.gradient_accumulation,
         replication_factor=layout.replication_factor,
@@ -38,15 +35,22 @@ def settings_of(workload: Workload) -> Settings:
         schedule="grouped" if said.is_pipelined else "sequential",
         is_recomputed=said.is_recomputed,
         partials=said.partials,
-        available_memory_proportion=min(proportions, default=Settings.available_memory_proportion),
-        optimizer_state_bytes=cost.state_bytes,
-        optimizer_passes=cost.passes,
-        accumulator_bytes=2 if workload.rule is not None and workload.rule.accumulator_dtype == torch.float16 else 4,
-        has_accumulator=not cost.sums_in_state,
+        memory_proportions=_by_ipu(said.available_memory_proportions),
+        optimizer=OptimizerCost(
+            state_bytes=cost.state_bytes,
+            gradient_bytes=2 if workload.rule is not None and workload.rule.accumulator_dtype == torch.float16 else 4,
+            is_sum_in_state=cost.sums_in_state,
+            passes=cost.passes,
+        ),
         is_optimizer_off_chip=not said.location("optimizer").is_on_chip,
         is_optimizer_sharded=said.location("optimizer").is_sharded,
         io_tiles=said.num_io_tiles or 0,
     )
+
+
+def _by_ipu(proportions: Mapping[int, float]) -> Tuple[float, ...]:
+    """Available memory proportions in the order of the IPUs, with PopLibs' default where none was chosen."""
+    return tuple(proportions.get(ipu, DEFAULT_MEMORY_PROPORTION) for ipu in range(max(proportions, default=-1) + 1))
 
 
 def _dearest_group(rule: Optional[Rule]) -> UpdateCost:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Tuple
 
 import torch
 from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
 from ipu_model.program.ops import Program, Variable
+from ipu_model.program.placement import Stages
 from ipu_model.runtime.tracing.recorder import OpRecorder, as_meta, describe, module_paths
 
 from ..forward.recording import BlockStart, recording
@@ -20,13 +21,13 @@ def trace_program(
     model: torch.nn.Module,
     inputs: Tuple[Tuple[Any, ...], Dict[str, Any]],
     is_training: bool,
-    place: Callable[[List[BlockStart]], Sequence[int]],
+    place: Callable[[List[BlockStart]], Stages],
 ) -> Program:
     """Records of one micro batch.
 
     Args:
         inputs: (args, kwargs) of forward at micro-batch size.
-        place: gives the pipeline stage of each block that forward begins.
+        place: gives the stages and IPUs of the blocks that forward begins.
     """
     named = {name: value.detach() for name, value in (*model.named_parameters(), *model.named_buffers())}
     is_trained = {name: is_training and value.requires_grad for name, value in model.named_parameters()}
@@ -47,5 +48,6 @@ def trace_program(
         inputs=tuple(describe(leaf) for leaf in leaves),
         outputs=tuple(describe(leaf) for leaf in results if isinstance(leaf, torch.Tensor)),
         is_training=is_training,
-        stage_of_block=tuple(place(starts)) if starts else (0,),
+        stages=place(starts) if starts else Stages(),
+        sources=recorder.sources,
     )

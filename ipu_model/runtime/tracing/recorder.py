@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Set
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Set, Tuple
 
 import torch
 from torch.utils import _pytree as pytree
@@ -44,6 +44,8 @@ class OpRecorder(TorchDispatchMode):
         super().__init__()
         self.ops: List[Op] = []
         self.first_use: Dict[int, int] = {}  # parameter id -> block
+        self._written: Set[int] = set()
+        self._sources: Set[int] = set()
         self._parameters = parameters
         self._current_block, self._current_path = current_block, current_path
         self._from_parameters: Set[int] = set(parameters)
@@ -96,6 +98,11 @@ class OpRecorder(TorchDispatchMode):
             own = len(self._storage)
             self._storage[id(value)] = self._number(operands[0]) if is_alias and operands else own
 
+    @property
+    def sources(self) -> Tuple[int, ...]:
+        """Numbers of the tensors that were read before anything wrote them: inputs, and constants."""
+        return tuple(sorted(self._sources))
+
     def _number(self, tensor: torch.Tensor) -> int:
         return self._storage.setdefault(id(tensor), len(self._storage))
 
@@ -103,6 +110,9 @@ class OpRecorder(TorchDispatchMode):
         parameters = [value for value in operands if id(value) in self._from_parameters]
         inputs = [value for value in operands if id(value) not in self._from_parameters]
         kind = _KINDS.get(name, _KINDS.get(name.rstrip("_"), "elementwise"))
+        reads, writes = tuple(self._number(value) for value in inputs), self._number(output)
+        self._sources.update(number for number in reads if number not in self._written)
+        self._written.add(writes)
         shape: Dict[str, Any] = {}
         if kind == "conv":
             shape = dict(groups=args[8], kernel=tuple(operands[1].shape[2:]), stride=tuple(args[3]))
@@ -122,8 +132,8 @@ class OpRecorder(TorchDispatchMode):
                 is_once_per_update=not inputs and bool(parameters),
                 input_gradients=sum(id(value) in self._with_gradient for value in inputs),
                 parameter_gradients=sum(id(value) in self._with_gradient for value in parameters),
-                reads=tuple(self._number(value) for value in inputs),
-                writes=self._number(output),
+                reads=reads,
+                writes=writes,
                 **shape,
             )
         )
