@@ -8,12 +8,10 @@ import torch
 
 import ipu_model  # noqa: F401
 import poptorch
+from assembly.estimates import estimate_config
 from benchmarks.compilation import compile_seconds
 from benchmarks.timing import measure_in_turn
 from config import load_preset
-from estimate import trace_config
-from ipu_model.cost.estimate import estimate_program
-from ipu_model.cost.hardware import MACHINES
 
 ROUNDS = 3
 
@@ -33,8 +31,7 @@ def main() -> None:
 
 def estimate_training(name: str) -> None:
     """Trace a preset's training model and estimate it, as `estimate.py` does."""
-    program, settings, _ = trace_config(load_preset(name, {}), is_inference=False)
-    estimate_program(program, settings, MACHINES["pod16"])
+    estimate_config(load_preset(name, {}))
 
 
 if __name__ == "__main__":

@@ -13,9 +13,9 @@ import math
 from pathlib import Path
 from typing import Dict, List, Tuple
 
-import estimate as entry
+import ipu_model  # noqa: F401
+from assembly.estimates import estimate_config
 from config import load_preset
-from ipu_model.cost.estimate import estimate_program
 from ipu_model.cost.hardware import MACHINES
 
 SIZES = ("b0", "b1", "b2", "b3", "b4", "b5")
@@ -58,8 +58,7 @@ def main() -> None:
 
 def images_per_second(size: str, variant: str, machine: str) -> float:
     """Estimated training throughput of a preset."""
-    program, settings, _ = entry.trace_config(load_preset(f"efficientnet-{size}-{variant}-16ipu", {}), is_inference=False)
-    return estimate_program(program, settings, MACHINES[machine]).images_per_second
+    return estimate_config(load_preset(f"efficientnet-{size}-{variant}-16ipu", {"machine": machine})).estimate.images_per_second
 
 
 def curve(estimated: Dict[Tuple[str, str], float], variant: str, accuracies: str) -> List[Tuple[float, float]]:

@@ -18,12 +18,11 @@ from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
 import ipu_model  # noqa: F401
-from cli import EstimateArguments
+from assembly.estimates import estimate_config
 from config import Config, load_preset
 from datasets.errors import DataError
 from datasets.factory import build_image_sets
-from estimate import estimate_config
-from training.size_sweep import pareto_front
+from training.run.size_sweep import pareto_front
 
 GN = {"norm": "group", "proxy_norm": False}
 G1 = {"group_size": 1, "expand_ratio": 6}
@@ -127,7 +126,7 @@ def row_of(arguments: argparse.Namespace, variant: str, folder: Path) -> Dict[st
     runs = [run_folder(folder, variant, seed) for seed in arguments.seeds]
     top1 = [read_summary(run)["val_top1"] for run in runs]
     config = study_config(arguments, variant, arguments.seeds[0], folder)
-    estimate = estimate_config(config, EstimateArguments(config, "pod16", None, False, False, "", [], []), "pod16")[2]
+    estimate = estimate_config(config).estimate
     return {
         "variant": variant,
         "seeds": len(runs),

@@ -60,7 +60,6 @@ class EstimateArguments:
     """estimate.py's command line; `sweep` has further presets for one table."""
 
     config: Config
-    machine: str
     schedule: Optional[str]
     is_inference: bool
     is_json: bool
@@ -81,9 +80,6 @@ def parse_estimate_arguments(
         "--sweep efficientnet-b0-g16-gn-16ipu --sweep-machines pod16 bow-pod16 --report sweep.html",
     )
     parser.add_argument("--config", default="digits", metavar="PRESET", help="name of a preset (default digits)")
-    parser.add_argument(
-        "--machine", default="pod16", choices=machines, metavar="NAME", help=f"one of {', '.join(machines)} (default pod16)"
-    )
     known = ", ".join(schedules)
     parser.add_argument("--pipeline-schedule", choices=schedules, metavar="NAME", help=f"one of {known} (default: the preset's)")
     parser.add_argument("--inference", action="store_true", help="the validation model instead of the training model")
@@ -101,7 +97,7 @@ def parse_estimate_arguments(
     except ConfigError as error:
         parser.error(str(error))
     return EstimateArguments(
-        configs[0], namespace.machine, namespace.pipeline_schedule, namespace.inference, namespace.json,
+        configs[0], namespace.pipeline_schedule, namespace.inference, namespace.json,
         namespace.report, configs[1:], namespace.sweep_machines,
     )  # fmt: skip
 
@@ -111,12 +107,11 @@ class SummaryArguments:
     """summary.py's command line."""
 
     configs: List[Config]
-    machine: str
     has_latency: bool
     is_json: bool
 
 
-def parse_summary_arguments(machines: Sequence[str], arguments: Optional[Sequence[str]] = None) -> SummaryArguments:
+def parse_summary_arguments(arguments: Optional[Sequence[str]] = None) -> SummaryArguments:
     """Parse summary.py's command line; a mistake is one line on stderr and exit code 2."""
     parser = Parser(
         prog="summary.py",
@@ -125,8 +120,6 @@ def parse_summary_arguments(machines: Sequence[str], arguments: Optional[Sequenc
         "efficientnet-b7-g1-bn-16ipu --no-latency",
     )
     parser.add_argument("presets", nargs="*", metavar="PRESET", help="names of presets; none: all")
-    known = ", ".join(machines)
-    parser.add_argument("--machine", default="pod16", choices=machines, metavar="NAME", help=f"one of {known} (default pod16)")
     parser.add_argument("--no-latency", action="store_true", help="leave out what is measured here")
     parser.add_argument("--json", action="store_true", help="print JSON")
     add_field_flags(parser)
@@ -135,7 +128,7 @@ def parse_summary_arguments(machines: Sequence[str], arguments: Optional[Sequenc
         configs = [load_preset(name, field_values(namespace)) for name in namespace.presets or preset_names()]
     except ConfigError as error:
         parser.error(str(error))
-    return SummaryArguments(configs, namespace.machine, not namespace.no_latency, namespace.json)
+    return SummaryArguments(configs, not namespace.no_latency, namespace.json)
 
 
 @dataclass(frozen=True)

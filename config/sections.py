@@ -192,6 +192,9 @@ class FineTuneConfig(Section):
 class IpuConfig(Section):
     """How IPUs run it."""
 
+    machine: Literal["m2000", "pod4", "pod16", "pod64", "bow-2000", "bow-pod4", "bow-pod16", "bow-pod64", "c600"] = Field(
+        "pod16", description="what the cost model estimates for, and finds splits for"
+    )
     pipeline_splits: Tuple[str, ...] = Field(
         (), description="module paths that begin a new pipeline stage, such as blocks.2.1; auto: the best ones, by the cost model"
     )

@@ -8,7 +8,7 @@ from typing import List, Sequence
 from torch import nn
 
 import poptorch
-from config import ConfigError
+from config import AUTOMATIC_SPLITS, ConfigError
 
 
 def place_on_ipus(model: nn.Module, network: nn.Module, splits: Sequence[str]) -> None:
@@ -16,12 +16,12 @@ def place_on_ipus(model: nn.Module, network: nn.Module, splits: Sequence[str]) -
 
     Args:
         model: the module whose forward the device runs; `network` is a part of it.
-        splits: module paths within the network in order of execution, such as `blocks.2.1`.
+        splits: module paths within the network in order of execution, such as `blocks.2.1`; `auto`, which are still to be found, are none.
 
     Raises:
         ConfigError: a path that the network lacks, a repeated path, or paths out of order; the valid ones are named.
     """
-    if not splits:
+    if not splits or tuple(splits) == AUTOMATIC_SPLITS:
         return
     order = module_paths(network)
     _check(splits, order)

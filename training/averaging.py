@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, Optional
 
 import torch
 
 from config import AveragingConfig
-
-from .checkpoint import load_checkpoint
-from .errors import CheckpointError
 
 Weights = Dict[str, torch.Tensor]
 
@@ -49,43 +45,13 @@ class WeightAverage:
 
     def state_dict(self) -> Dict[str, Any]:
         """What a checkpoint keeps."""
-        return {"count": self._count, "average": self._average}
+        return {"count": self._count, "last_epoch": self._last_epoch, "average": self._average}
 
     def load_state_dict(self, state: Dict[str, Any]) -> None:
         """Go on from a checkpoint."""
         self._count, self._average = state["count"], state["average"]
+        self._last_epoch = state.get("last_epoch")  # which older checkpoints lack: their runs averaged at every end of an epoch
 
 
 def _as_float(value: torch.Tensor) -> torch.Tensor:
     return value.float() if value.is_floating_point() else value
-
-
-def average_checkpoints(folder: Path, kind: str) -> Tuple[Dict[str, Any], Weights]:
-    """The average of the weights in a run's checkpoints/epoch-*.pt, by the rule of its config: one file is read at a time.
-
-    Args:
-        folder: a run's, written with checkpoint_every_epochs.
-        kind: "exponential" (`averaging_decay` for each epoch), or "mean" of the last `averaging_last` epochs.
-
-    Returns:
-        The payload of the last checkpoint, and the average, the same as that of training when there is a file for each epoch.
-
-    Raises:
-        CheckpointError: no such files, or of different models.
-    """
-    paths = sorted((folder / "checkpoints").glob("epoch-*.pt"))
-    if not paths:
-        raise CheckpointError(f"{folder} has no checkpoints/epoch-*.pt to average: train with --checkpoint-every-epochs 1")
-    last = load_checkpoint(paths[-1], is_mapped=True)
-    section = AveragingConfig(**{**last["config"]["averaging"], "averaging": kind})
-    average = WeightAverage(section, last["config"]["schedule"]["epochs"])
-    shapes = {name: value.shape for name, value in last["model"].items()}
-    for path in paths:
-        payload = load_checkpoint(path, is_mapped=True)
-        if {name: value.shape for name, value in payload["model"].items()} != shapes:
-            raise CheckpointError(f"{path} and {paths[-1]} are of different models, which cannot be averaged: remove one of them")
-        average.update(payload["model"], payload["position"]["epoch"])
-    if average.weights is None:
-        first = last["config"]["schedule"]["epochs"] - section.averaging_last + 1
-        raise CheckpointError(f"{folder} has no checkpoint of the epochs from {first} on, which --averaged mean takes")
-    return last, average.weights

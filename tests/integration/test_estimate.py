@@ -15,7 +15,8 @@ from torch import nn
 import estimate as entry
 import ipu_model
 import poptorch
-import train
+from assembly.splits import with_best_splits
+from assembly.tracing import trace_training
 from config import load_preset
 from config.fine_tuning import fine_tuning
 
@@ -62,7 +63,8 @@ def test_what_is_stated_changes_the_estimate(monkeypatch, capsys):
 
 def test_the_fine_tuning_phase_has_an_estimate_of_its_own(monkeypatch, capsys):
     config = fine_tuning(load_preset("digits-half", {}))
-    program, settings, _ = entry.trace_config(config, is_inference=False)
+    traced = trace_training(config)
+    program, settings = traced.program, traced.settings
     trained = {variable.name for variable in program.variables if variable.is_trained}
     layers = tuple(f"classifier.network.{layer}." for layer in config.model.trainable_layers)
     assert trained and all(name.startswith(layers) for name in trained)
@@ -88,7 +90,7 @@ def test_splits_are_found(monkeypatch, capsys):
     code, text, notes = run(monkeypatch, capsys, "--config", "tiny", "--pipeline-splits", "auto", "--automatic-stages", "3", "--json")
     assert len(json.loads(text)["ipus"]) == 3 and "largest micro batch that fits" in notes
     splits = next(line for line in notes.splitlines() if line.startswith("pipeline_splits: ")).split()[1:]
-    config = train.with_found_splits(load_preset("tiny", {"pipeline_splits": ("auto",), "automatic_stages": 3}))
+    config = with_best_splits(load_preset("tiny", {"pipeline_splits": ("auto",), "automatic_stages": 3}))
     assert list(config.ipu.pipeline_splits) == splits and config.ipus == 6
     balance = [ipu["cycles"] for ipu in json.loads(text)["ipus"]]
     assert max(balance) < 2 * min(balance)
@@ -97,8 +99,7 @@ def test_splits_are_found(monkeypatch, capsys):
 def test_each_ipu_has_its_own_memory_proportion_on_stages_that_auto_makes():
     proportions = (0.2, 0.3, 0.4)
     config = load_preset("tiny", {"pipeline_splits": ("auto",), "automatic_stages": 3, "available_memory_proportion": proportions})
-    _, settings, _ = entry.trace_config(config, is_inference=False)
-    assert settings.memory_proportions == (0.2, 0.3, 0.4)
+    assert trace_training(config).settings.memory_proportions == (0.2, 0.3, 0.4)
 
 
 def test_a_sweep_compares(monkeypatch, capsys, tmp_path):

@@ -2,77 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import functools
 import json
-import shutil
-from pathlib import Path
+import os
+import signal
 
 import pytest
-import torch
+from running import rows, run, train, validated
 
-import train as entry
-import validate as validation_entry
-from cli import ValidationArguments
-from config import load_preset
+from config import UserError, load_preset
 from training.errors import CheckpointError
-
-# Losses of the first three updates, by release of torch, number of threads, and processor (family-model-stepping): each splits sums
-# differently, and three updates amplify that. A refactoring leaves them as they are, bit for bit, where one of these machines runs it.
-IDENTICAL_LOSSES = {
-    ("2.15.0", 1, "6-106-6"): [3.5794061024983725, 2.838592847188314, 3.1067091623942056],
-    ("2.15.0", 2, "6-106-6"): [3.5794092814127603, 2.838341395060221, 3.1040074030558267],
-}
-
-
-def processor():
-    """Family, model and stepping of the processor, empty where Linux does not tell."""
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.is_file() else []
-    values = dict(line.replace("\t", "").split(":", 1) for line in lines if ":" in line)
-    return "-".join(values.get(key, "").strip() for key in ("cpu family", "model", "stepping"))
-
-
-def run(tmp_path, name="run", **overrides):
-    """Train, and return the rows of training.csv without timing."""
-    values = {"output": str(tmp_path / name), "log_every_steps": 1, "epochs": 1, **overrides}
-    assert entry.train(load_preset("tiny", values)) == 0
-    return rows(tmp_path / name)
-
-
-def rows(folder, name="training.csv"):
-    with open(folder / name, newline="") as file:
-        return [{k: v for k, v in row.items() if k not in ("images_per_second", "data_wait")} for row in csv.DictReader(file)]
-
-
-@pytest.fixture(scope="module")
-def finished_runs(tmp_path_factory):
-    """Folders of undisturbed runs by number of epochs, each made once."""
-
-    @functools.lru_cache(maxsize=None)
-    def make(epochs):
-        folder = tmp_path_factory.mktemp("finished")
-        run(folder, epochs=epochs, checkpoint_every_epochs=1)
-        return folder / "run"
-
-    return make
-
-
-@pytest.fixture
-def finished(finished_runs, tmp_path):
-    """A finished run of one epoch, which the test may change."""
-    shutil.copytree(finished_runs(1), tmp_path / "run")
-    return tmp_path / "run"
-
-
-def test_losses_are_those_that_are_stored(finished):
-    release, threads = torch.__version__.split("+")[0], torch.get_num_threads()
-    near = [losses for (stored, count, _), losses in IDENTICAL_LOSSES.items() if (stored, count) == (release, threads)]
-    if not near:
-        pytest.skip(f"no losses are stored for torch {release} on {threads} threads; other releases draw other weights")
-    losses = [float(row["loss"]) for row in rows(finished)]
-    exact = IDENTICAL_LOSSES.get((release, threads, processor()))
-    assert losses == (exact or pytest.approx(near[0], rel=0.02))  # another processor sums in another order
+from training.step import Step
 
 
 def test_a_run_writes_its_files(finished):
@@ -96,8 +35,8 @@ def test_a_run_writes_its_files(finished):
 def test_device_iterations_change_the_calls_not_the_data(tmp_path):
     """Three updates in one call or in three see the same images; only the learning rate is held for a call."""
     constant = dict(schedule="constant", warmup_epochs=0.0)
-    single = run(tmp_path, "single", **constant)
-    joined = run(tmp_path, "joined", device_iterations=3, **constant)
+    single = run(tmp_path / "single", **constant)
+    joined = run(tmp_path / "joined", device_iterations=3, **constant)
     mean = sum(float(row["loss"]) for row in single) / 3
     assert [row["update"] for row in joined] == ["3"]
     assert float(joined[0]["loss"]) == pytest.approx(mean, rel=1e-5)
@@ -105,13 +44,13 @@ def test_device_iterations_change_the_calls_not_the_data(tmp_path):
 
 @pytest.mark.slow
 def test_workers_do_not_change_results(tmp_path, finished):
-    assert run(tmp_path, "helped", num_workers=2) == rows(finished)
+    assert run(tmp_path / "helped", num_workers=2) == rows(finished)
 
 
 @pytest.mark.slow
 def test_the_seed_decides(tmp_path, finished):
-    assert run(tmp_path, "again") == rows(finished)
-    assert run(tmp_path, "other", seed=1) != rows(finished)
+    assert run(tmp_path / "again") == rows(finished)
+    assert run(tmp_path / "other", seed=1) != rows(finished)
 
 
 @pytest.mark.slow
@@ -120,72 +59,60 @@ def test_the_seed_decides(tmp_path, finished):
 )
 def test_a_resumed_run_goes_on_bit_for_bit(tmp_path, values):
     """Stopped after the first of two epochs and in the middle of the second, by way of a checkpoint every update."""
-    whole = run(tmp_path, "whole", epochs=2, **values)
-    run(tmp_path, "parts", epochs=1, **values)
-    run(tmp_path, "parts", epochs=2, resume="auto", allow_change=("epochs",), **values)
+    whole = run(tmp_path / "whole", epochs=2, **values)
+    run(tmp_path / "parts", epochs=1, **values)
+    run(tmp_path / "parts", epochs=2, resume="auto", allow_change=("epochs",), **values)
     assert rows(tmp_path / "parts") == whole
     assert rows(tmp_path / "parts", "validation.csv") == rows(tmp_path / "whole", "validation.csv")
 
 
 def test_resuming_from_the_middle_of_an_epoch(tmp_path, monkeypatch, finished):
-    from training.trainer import Trainer
-
-    train_call, calls = Trainer._train_call, []
+    step, calls = Step.__call__, []
 
     def stop_after_two(self, *arguments):
         if len(calls) == 2:
             raise KeyboardInterrupt
-        calls.append(train_call(self, *arguments))
+        calls.append(step(self, *arguments))
+        return calls[-1]
 
-    monkeypatch.setattr(Trainer, "_train_call", stop_after_two)
+    monkeypatch.setattr(Step, "__call__", stop_after_two)
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path, "stopped", checkpoint_every_steps=1)
+        run(tmp_path / "stopped", checkpoint_every_steps=1)
     monkeypatch.undo()
-    assert run(tmp_path, "stopped", resume="auto") == rows(finished)
+    assert run(tmp_path / "stopped", resume="auto") == rows(finished)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("calls", [1, 3, 4])
-def test_a_signal_stops_after_its_call_and_the_run_goes_on(tmp_path, monkeypatch, finished_runs, calls):
+def test_a_signal_stops_after_its_call_and_the_run_goes_on(tmp_path, monkeypatch, finished_run, calls):
     """Also after the last call of an epoch, whose end is then still to come."""
-    import os
-    import signal
-
-    from training.trainer import Trainer
-
-    whole = finished_runs(2)
-    train_call, done = Trainer._train_call, []
+    whole = finished_run(epochs=2)
+    step, done = Step.__call__, []
 
     def signal_after(self, *arguments):
-        done.append(train_call(self, *arguments))
+        done.append(step(self, *arguments))
         if len(done) == calls:
             os.kill(os.getpid(), signal.SIGINT)
+        return done[-1]
 
-    monkeypatch.setattr(Trainer, "_train_call", signal_after)
+    monkeypatch.setattr(Step, "__call__", signal_after)
     values = {"output": str(tmp_path / "stopped"), "log_every_steps": 1, "epochs": 2}
-    assert entry.train(load_preset("tiny", values)) == 130
+    assert train(load_preset("tiny", values)) == 130
     assert len(done) == calls
     monkeypatch.undo()
-    assert run(tmp_path, "stopped", epochs=2, resume="auto") == rows(whole)
+    assert run(tmp_path / "stopped", epochs=2, resume="auto") == rows(whole)
     assert rows(tmp_path / "stopped", "validation.csv") == rows(whole, "validation.csv")
 
 
 def test_a_changed_config_does_not_resume(tmp_path, finished):
     with pytest.raises(CheckpointError, match="seed was 42, is 7.*--allow-change seed"):
-        run(tmp_path, resume="auto", seed=7)
-
-
-def validated(folder, **values):
-    given = {"checkpoint": str(folder), "weights": "auto", "output": "", "export": "", "averaged": "", "image_sizes": None}
-    arguments = {**given, "overrides": {}, **values}
-    assert validation_entry.validate(ValidationArguments(**arguments)) == 0
-    return json.loads((folder / "validate.json").read_text())
+        run(tmp_path / "run", resume="auto", seed=7)
 
 
 def test_validate_needs_only_the_checkpoint_and_agrees_with_training(finished):
     recorded = {row["weights"]: row for row in rows(finished, "validation.csv")}
     for kind in ("averaged", "current"):
-        result = validated(finished, weights=kind)
+        result = validated(finished, "--weights", kind)
         assert result["val_loss"] == pytest.approx(float(recorded[kind]["loss"]), rel=1e-6)
         assert result["val_top1"] == float(recorded[kind]["top1"])
         assert result["images"] == 10  # a fifth of 54, not a multiple of any batch
@@ -193,9 +120,9 @@ def test_validate_needs_only_the_checkpoint_and_agrees_with_training(finished):
 
 @pytest.mark.slow
 def test_validate_takes_any_size_and_any_batch(finished):
-    results = [validated(finished, overrides={"replicas": 1, "validation_micro_batch_size": size}) for size in (1, 4)]
+    results = [validated(finished, "--replicas", 1, "--validation-micro-batch-size", size) for size in (1, 4)]
     assert results[0]["val_loss"] == pytest.approx(results[1]["val_loss"], rel=1e-5)
-    assert validated(finished, overrides={"validation_image_size": 24})["image_size"] == 24
+    assert validated(finished, "--validation-image-size", 24)["image_size"] == 24
 
 
 @pytest.mark.slow
@@ -204,16 +131,16 @@ def test_exported_weights_load(tmp_path, finished):
 
     from models.factory import build_model
 
-    validated(finished, export=str(tmp_path / "out" / "w.safetensors"))
+    validated(finished, "--export", tmp_path / "out" / "w.safetensors")
     network = build_model(load_preset("tiny", {}).model, 10)
     network.load_state_dict(load_file(str(tmp_path / "out" / "w.safetensors")))
 
 
 @pytest.mark.slow
 def test_averaged_weights_that_are_not_there_are_an_error(tmp_path):
-    run(tmp_path, averaging="none")
+    run(tmp_path / "run", averaging="none")
     with pytest.raises(CheckpointError, match="no averaged weights"):
-        validated(tmp_path / "run", weights="averaged")
+        validated(tmp_path / "run", "--weights", "averaged")
 
 
 @pytest.mark.slow
@@ -225,8 +152,8 @@ def test_other_classes_than_the_checkpoints_are_refused(tmp_path, finished):
         for name in ("x", "y"):
             (tmp_path / "pictures" / part / name).mkdir(parents=True)
             Image.new("RGB", (9, 9)).save(tmp_path / "pictures" / part / name / "0.png")
-    with pytest.raises(CheckpointError, match="10 classes"):
-        validated(finished, overrides={"dataset": "folder", "data_path": str(tmp_path / "pictures")})
+    with pytest.raises(UserError, match="2 classes that training lacks: x, y"):
+        validated(finished, "--dataset", "folder", "--data-path", tmp_path / "pictures")
 
 
 @pytest.mark.slow
@@ -242,4 +169,4 @@ def test_other_classes_than_the_checkpoints_are_refused(tmp_path, finished):
     ],
 )
 def test_other_ways_of_training_run(tmp_path, values):
-    assert len(run(tmp_path, **values)) == 3
+    assert len(run(tmp_path / "run", **values)) == 3

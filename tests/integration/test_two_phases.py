@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
 import subprocess
@@ -11,10 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from running import rows, train, validate
 
 import train as entry
-import validate as validation_entry
-from cli import parse_training_arguments, parse_validation_arguments
+from assembly import resolution_warning
+from cli import parse_training_arguments
 from config import load_preset
 
 ROOT = Path(__file__).parent.parent.parent
@@ -29,16 +29,11 @@ def checkpoint(folder, name="last.pt"):
     return torch.load(folder / "checkpoints" / name, weights_only=True)
 
 
-def rows(folder, name="training.csv"):
-    with open(folder / name, newline="") as file:
-        return [{k: v for k, v in row.items() if k not in ("images_per_second", "data_wait")} for row in csv.DictReader(file)]
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A run of both phases."""
     folder = tmp_path_factory.mktemp("phases") / "run"
-    assert entry.train(load_preset("tiny", {**FINE_TUNING, "output": str(folder)})) == 0
+    assert train(load_preset("tiny", {**FINE_TUNING, "output": str(folder)})) == 0
     return folder
 
 
@@ -61,13 +56,12 @@ def test_the_second_phase_resumes_and_runs_alone(run, tmp_path, capsys):
     checkpoints = copy / "fine-tune" / "checkpoints"
     for path in (checkpoints / "best.pt", checkpoints / "epoch-0002.pt", checkpoints / "last.pt"):
         path.unlink()
-    assert entry.train(load_preset("tiny", {**FINE_TUNING, "output": str(copy), "resume": "auto"})) == 0
+    assert train(load_preset("tiny", {**FINE_TUNING, "output": str(copy), "resume": "auto"})) == 0
     assert rows(copy / "fine-tune") == rows(run / "fine-tune")
 
     alone = ["--fine-tune-from", str(run), "--output", str(tmp_path / "alone"), "--fine-tune-epochs", "2"]
-    config = entry.starting_config(parse_training_arguments(alone))
-    assert config.preset == "tiny"
-    assert entry.train(config) == 0
+    assert entry.tell(parse_training_arguments(alone)) == 0
+    assert "preset: tiny" in (tmp_path / "alone" / "config.yml").read_text()
     assert rows(tmp_path / "alone") == rows(run / "fine-tune")
     assert "fine-tuning 2 epochs at 16 pixels: conv_head bn2 classifier" in capsys.readouterr().out
 
@@ -76,14 +70,10 @@ def test_the_second_phase_resumes_and_runs_alone(run, tmp_path, capsys):
 def test_a_checkpoint_of_another_network_and_a_layer_that_does_not_exist(run, tmp_path):
     other = load_preset("digits-half", {"fine_tune_from": str(run), "output": str(tmp_path / "a"), "norm": "group", "proxy_norm": False})
     with pytest.raises(ValueError, match="is of another network: it has norm 'layer', the config 'group'; proxy_norm True"):
-        entry.train(other)
+        train(other)
     wrong = {**FINE_TUNING, "fine_tune_layers": ("top",), "fine_tune_from": str(run), "output": str(tmp_path / "b")}
     with pytest.raises(ValueError, match="trainable layer 'top' does not exist"):
-        entry.train(load_preset("tiny", wrong))
-
-
-def validate(*arguments):
-    return validation_entry.validate(parse_validation_arguments([str(argument) for argument in arguments]))
+        train(load_preset("tiny", wrong))
 
 
 @pytest.mark.slow
@@ -104,12 +94,10 @@ def test_validation_over_sizes_and_of_offline_averages(run, capsys):
     assert offline["val_loss"] == online["val_loss"] and offline["weights"] == "averaged, exponential"
 
 
-def test_a_size_that_breaks_the_grid_is_warned_of(capsys):
-    entry.warn_of_resolution(load_preset("efficientnet-b0-g16-gn-half-16ipu", {"fine_tune_image_size": 230}))
-    message = capsys.readouterr().err
+def test_a_size_that_breaks_the_grid_is_warned_of():
+    message = resolution_warning(load_preset("efficientnet-b0-g16-gn-half-16ipu", {"fine_tune_image_size": 230}))
     assert "differ modulo 32" in message and "nearest good sizes: 224 or 256" in message and message.count("\n") == 1
-    entry.warn_of_resolution(load_preset("efficientnet-b0-g16-gn-half-16ipu", {}))
-    assert capsys.readouterr().err == ""
+    assert resolution_warning(load_preset("efficientnet-b0-g16-gn-half-16ipu", {})) == ""
 
 
 def test_a_summary_has_the_papers_columns():
@@ -133,7 +121,6 @@ def test_a_summary_has_the_papers_columns():
         (["validate.py", "--checkpoint", "x", "--averaged", "mean", "--weights", "current"], "leave out --weights"),
         (["summary.py", "efficientnet-b9"], "unknown preset 'efficientnet-b9'"),
         (["train.py", "--config", "tiny", "--fine-tune-epochs", "1"], "fine_tune_epochs 1 needs fine_tune_image_size"),
-        (["train.py", "--config", "tiny", "--fine-tune-from", "nowhere"], "has no fine-tuning"),
         (["train.py", "--fine-tune-from", "nowhere"], "no checkpoint at nowhere"),
         (["train.py", "--config", "tiny", "--image-size", "8", "--architecture", "efficientnet-b0"], "image size 8 is too small for"),
     ],

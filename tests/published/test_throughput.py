@@ -10,7 +10,7 @@ import statistics
 
 import pytest
 
-import estimate as entry
+from assembly.tracing import trace_training, trace_validation
 from config import load_preset
 from ipu_model.cost import assumptions
 from ipu_model.cost.estimate import estimate_program
@@ -31,7 +31,8 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def programs():
-    return {(s, v): entry.trace_config(load_preset(f"efficientnet-{s}-{v}-16ipu", {}), is_inference=False)[:2] for s, v in POINTS}
+    traced = {(s, v): trace_training(load_preset(f"efficientnet-{s}-{v}-16ipu", {})) for s, v in POINTS}
+    return {point: (found.program, found.settings) for point, found in traced.items()}
 
 
 def speed(case):
@@ -101,8 +102,9 @@ def test_order_of_variants_within_each_size(programs):
 def test_throughput_of_resnet_50(machine, is_inference, micro_batch, published):
     """With the constants fitted on EfficientNets: within 25 %."""
     alone = dict(validation_micro_batch_size=micro_batch, replicas=1, global_batch_size=0, gradient_accumulation=1)
-    program, settings, _ = entry.trace_config(load_preset("resnet50-pod16", alone if is_inference else {}), is_inference)
-    assert estimate_program(program, settings, MACHINES[machine]).images_per_second == pytest.approx(published, rel=0.25)
+    trace = trace_validation if is_inference else trace_training
+    traced = trace(load_preset("resnet50-pod16", alone if is_inference else {}))
+    assert estimate_program(traced.program, traced.settings, MACHINES[machine]).images_per_second == pytest.approx(published, rel=0.25)
 
 
 # Largest micro batches of inference that were run on one IPU.
@@ -118,12 +120,10 @@ def test_throughput_of_resnet_50(machine, is_inference, micro_batch, published):
 )
 def test_inference_memory(preset, overrides, micro_batch):
     """What was run fits; twice that does not."""
-    program, settings, _ = entry.trace_config(
-        load_preset(preset, {"pipeline_splits": (), "available_memory_proportion": (), **overrides}), is_inference=True
-    )
+    traced = trace_validation(load_preset(preset, {"pipeline_splits": (), "available_memory_proportion": (), **overrides}))
     machine = MACHINES["pod4"]
     for size, expected in ((micro_batch, True), (2 * micro_batch, False)):
-        assert estimate_program(with_micro_batch(program, size), settings, machine).memory_fits == expected
+        assert estimate_program(with_micro_batch(traced.program, size), traced.settings, machine).memory_fits == expected
 
 
 @pytest.mark.parametrize("size", PUBLISHED)

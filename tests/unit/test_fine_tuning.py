@@ -13,10 +13,11 @@ from config.fine_tuning import fine_tuning, nearest_good_sizes
 from models.architectures import SIZES, check_image_size, total_stride
 from models.factory import build_model
 from models.freezing import train_only
-from training.averaging import WeightAverage, average_checkpoints
-from training.checkpoint import save_checkpoint
+from training.averaging import WeightAverage
 from training.errors import CheckpointError
-from training.size_sweep import find_best_size, pareto_front, sweep_sizes, write_sweep
+from training.run.averages import average_checkpoints
+from training.run.checkpoint import save_checkpoint
+from training.run.size_sweep import find_best_size, pareto_front, sweep_sizes, write_sweep
 
 HALF = "efficientnet-b0-g16-lnpn-half-16ipu"
 

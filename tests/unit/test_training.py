@@ -13,7 +13,9 @@ from hypothesis import given, settings, strategies as st
 
 from config import AveragingConfig, RunConfig, load_preset
 from training.averaging import WeightAverage
-from training.checkpoint import (
+from training.errors import CheckpointError, TrainingError
+from training.metrics import Scores, Window
+from training.run.checkpoint import (
     check_same_config,
     find_checkpoint,
     load_checkpoint,
@@ -21,12 +23,10 @@ from training.checkpoint import (
     plain_config,
     save_checkpoint,
 )
-from training.curves import draw_curves
-from training.errors import CheckpointError, TrainingError
-from training.interrupt import Interrupt
-from training.metrics import Scores, Window
-from training.records import Table
-from training.report import WandbLog
+from training.run.curves import draw_curves
+from training.run.tables import Table
+from training.run.wandb_log import WandbLog
+from training.stopping import Interrupt
 
 
 def weights(value):
@@ -123,9 +123,9 @@ def test_the_newest_whole_checkpoint_is_found(tmp_path):
     save_checkpoint(folder / "checkpoints" / "best.pt", {"n": 1})
     save_checkpoint(folder / "checkpoints" / "last.pt", {"n": 2})
     os.utime(folder / "checkpoints" / "best.pt", (1, 1))
-    assert newest_whole_checkpoint([folder]) == folder / "checkpoints" / "last.pt"
+    assert newest_whole_checkpoint([folder]).path == folder / "checkpoints" / "last.pt"
     (folder / "checkpoints" / "last.pt").write_bytes(b"half written")
-    assert newest_whole_checkpoint([folder]) == folder / "checkpoints" / "best.pt"
+    assert newest_whole_checkpoint([folder]).path == folder / "checkpoints" / "best.pt"
     assert newest_whole_checkpoint([tmp_path / "none"]) is None
     assert find_checkpoint(folder) == folder / "checkpoints" / "best.pt"
 
@@ -200,7 +200,8 @@ def test_a_logger_that_fails_never_stops_a_run(tmp_path, monkeypatch, caplog):
             raise ConnectionError("no network")
 
     monkeypatch.setitem(sys.modules, "wandb", Broken)
-    log = WandbLog(RunConfig(wandb=True), tmp_path, {})
+    log = WandbLog(RunConfig(wandb=True), tmp_path)
+    log.start({})
     log.log({"loss": 1.0}, 1)
     log.finish()
     assert "the run goes on without it" in caplog.text and "no network" in caplog.text
@@ -216,5 +217,5 @@ def test_a_resumed_run_keeps_its_wandb_id(tmp_path, monkeypatch):
 
     monkeypatch.setitem(sys.modules, "wandb", Recorder)
     for _ in range(2):
-        WandbLog(RunConfig(wandb=True, wandb_project="p"), tmp_path, {})
+        WandbLog(RunConfig(wandb=True, wandb_project="p"), tmp_path).start({})
     assert ids[0] == ids[1] and ids[0][1:] == ("allow", "p")

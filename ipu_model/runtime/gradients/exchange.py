@@ -10,8 +10,7 @@ from typing import Any, Callable, Dict, Iterator, List, Sequence, Tuple
 import torch
 from torch import fx
 
-from ..graph.aliases import written_in_place
-from ..graph.hoisting import SplitGraph
+from ..graph.hoisting import SplitGraph, written_in_place
 from ..instances import Instances
 from .reduction import Reduction, accumulate
 

@@ -23,7 +23,7 @@ from ._options.groups import (
     logger,
 )
 from ._options.store import OptionStore
-from ._placement.blocks import ExecutionStrategy, PipelinedExecution
+from ._placement.blocks import PipelinedExecution, _IExecutionStrategy
 
 
 class Options(OptionStore):
@@ -129,9 +129,9 @@ class Options(OptionStore):
 
     # ---- the device: placement, memory, connection
 
-    def setExecutionStrategy(self, strategy: ExecutionStrategy) -> Options:
+    def setExecutionStrategy(self, strategy: _IExecutionStrategy) -> Options:
         """How blocks become stages."""
-        assert isinstance(strategy, ExecutionStrategy), f"expected an execution strategy, got {strategy!r}"
+        assert isinstance(strategy, _IExecutionStrategy), f"expected an execution strategy, got {strategy!r}"
         self.checkIsFrozen()
         self._values["_execution_strategy"] = strategy
         return self

@@ -6,7 +6,7 @@ import csv
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Sequence
 
-from .records import make_folder, writing
+from .tables import make_folder, writing
 
 COLUMNS: Sequence[str] = ("image_size", "top1", "top5", "loss", "images", "images_per_second", "is_best", "is_on_front")
 PATIENCE = 2  # sizes in a row without a better accuracy after which the search for the best one stops

@@ -11,7 +11,7 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence
 
 import yaml
 
-from .errors import TrainingError
+from ..errors import TrainingError
 
 TRAINING_COLUMNS = ("update", "epoch", "loss", "accuracy", "learning_rate", "loss_scale", "images_per_second", "data_wait")
 VALIDATION_COLUMNS = ("update", "epoch", "weights", "top1", "top5", "loss", "images_per_second")

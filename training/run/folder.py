@@ -1,34 +1,23 @@
-"""The start of a run: its folder, its seed, what it resumes."""
+"""The start of a run: its folder, and what it resumes."""
 
 from __future__ import annotations
 
 import logging
 import os
-import random
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Tuple
-
-import numpy as np
-import torch
+from typing import Any, Dict, List, Optional, Tuple
 
 from config import Config, ConfigError
 
-from .checkpoint import LAST, check_same_config, load_checkpoint, newest_whole_checkpoint, plain_config
-from .errors import CheckpointError
-from .instances import is_first, share
-from .records import make_folder, write_config, writing
+from ..errors import CheckpointError
+from ..instances import is_first, share
+from .checkpoint import Checkpoint, check_same_config, load_checkpoint, newest_whole_checkpoint, plain_config
+from .tables import make_folder, write_config, writing
 
 RUNS = Path("runs")
 LAUNCH_FILE = "launch-id"  # which launch of torch.distributed's launcher (poprun's engine) a run belongs to
 logger = logging.getLogger(__name__)
-
-
-def seed_everything(seed: int) -> None:
-    """Seed the host: Python, numpy, torch. The device is seeded by its options."""
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
 
 
 def open_run(config: Config) -> Tuple[Path, Optional[Dict[str, Any]]]:
@@ -44,43 +33,41 @@ def open_run(config: Config) -> Tuple[Path, Optional[Dict[str, Any]]]:
 
 
 def _open_run(config: Config) -> Tuple[Path, Optional[Dict[str, Any]]]:
-    checkpoint = _restarted_path(config) or _resumed_path(config)
-    payload = None
+    checkpoint = _restarted(config) or _resumed(config)
     if checkpoint is not None:
-        payload = load_checkpoint(checkpoint)
-        check_same_config(payload["config"], config)
-        logger.info("resuming %s at update %d", checkpoint, payload["position"]["update"])
-    folder = Path(config.run.output) if config.run.output else checkpoint.parent.parent if checkpoint else _new_folder(config.preset)
+        check_same_config(checkpoint.payload["config"], config)
+        logger.info("resuming %s at update %d", checkpoint.path, checkpoint.payload["position"]["update"])
+    folder = Path(config.run.output) if config.run.output else checkpoint.path.parent.parent if checkpoint else _new_folder(config.preset)
     is_used = (folder / "checkpoints").is_dir() and any((folder / "checkpoints").iterdir())
-    if payload is None and is_used:
+    if checkpoint is None and is_used:
         raise ConfigError(f"{folder} holds a run already: go on with --resume auto, or choose another --output")
     make_folder(folder / "checkpoints")
     write_config(folder / "config.yml", {"preset": config.preset, **plain_config(config)})
     _note_launch(folder)
-    return folder, payload
+    return folder, checkpoint.payload if checkpoint else None
 
 
 def _folders(config: Config) -> List[Path]:
     return [Path(config.run.output)] if config.run.output else sorted(RUNS.glob(f"{config.preset}-*"))
 
 
-def _resumed_path(config: Config) -> Optional[Path]:
+def _resumed(config: Config) -> Optional[Checkpoint]:
     run = config.run
     if not run.resume:
         return None
     if run.resume != "auto":
-        return Path(run.resume)
+        return Checkpoint(Path(run.resume), load_checkpoint(Path(run.resume)))
     folders = _folders(config)
-    path = newest_whole_checkpoint(folders)
+    newest = newest_whole_checkpoint(folders)
     damaged = [file for folder in folders for file in (folder / "checkpoints").glob("*.pt")]
-    if path is None and damaged:
+    if newest is None and damaged:
         raise CheckpointError(f"--resume auto: none of the checkpoints is whole: {', '.join(map(str, damaged))}")
-    if path is None:
+    if newest is None:
         logger.info("--resume auto: no checkpoint yet, a new run begins")
-    return path
+    return newest
 
 
-def _restarted_path(config: Config) -> Optional[Path]:
+def _restarted(config: Config) -> Optional[Checkpoint]:
     """The newest checkpoint of the same launch, where the launcher has started the program again after a failure."""
     if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) == 0:
         return None
@@ -94,23 +81,6 @@ def _note_launch(folder: Path) -> None:
     if launch:
         with writing(folder / LAUNCH_FILE, "w") as file:
             file.write(launch)
-
-
-def starting_weights(place: Path, config: Config) -> Mapping[str, torch.Tensor]:
-    """The averaged weights of a checkpoint, else its current ones; of a run folder, those of its end.
-
-    Raises:
-        CheckpointError: there is none, or its network is not the config's.
-    """
-    path = place / "checkpoints" / LAST if place.is_dir() else place
-    payload = share(load_checkpoint(path) if is_first() else None)
-    stored, wanted = payload["config"]["model"], plain_config(config)["model"]
-    shape_fields = ("architecture", "group_size", "expand_ratio", "norm", "proxy_norm")
-    differing = [f"{field} {stored[field]!r}, the config {wanted[field]!r}" for field in shape_fields if stored[field] != wanted[field]]
-    if differing:
-        raise CheckpointError(f"{path} is of another network: it has {'; '.join(differing)}. Give the --config of its preset, or none")
-    average = payload["averaging"]["average"]
-    return payload["model"] if average is None else average
 
 
 def _new_folder(preset: str) -> Path:

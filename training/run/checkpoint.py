@@ -9,13 +9,13 @@ import shutil
 import warnings
 import zipfile
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 import torch
 
 from config import SECTION_OF_FIELD, SECTIONS, Config, ConfigError
 
-from .errors import CheckpointError
+from ..errors import CheckpointError
 
 FORMAT = "g16-efficientnet-checkpoint"
 VERSION = 1
@@ -26,6 +26,7 @@ _FREE_FIELDS = set("output resume fine_tune_from allow_change wandb wandb_projec
     "checkpoint_every_epochs",
     "checkpoint_every_steps",
     "validate_every_epochs",
+    "machine",  # splits that were found on it are compared
 }
 
 
@@ -92,16 +93,28 @@ def find_checkpoint(place: Path) -> Path:
     return place
 
 
-def newest_whole_checkpoint(folders: Sequence[Path]) -> Optional[Path]:
-    """The newest readable checkpoint in the `checkpoints` of run folders; damaged ones are passed over."""
+class Checkpoint(NamedTuple):
+    """A checkpoint that has been read."""
+
+    path: Path
+    payload: Dict[str, Any]
+
+
+def newest_whole_checkpoint(folders: Sequence[Path]) -> Optional[Checkpoint]:
+    """The newest readable checkpoint in the `checkpoints` of run folders, read; damaged ones are passed over."""
     candidates: List[Path] = [path for folder in folders for path in (folder / "checkpoints").glob("*.pt")]
     for path in sorted(candidates, key=lambda path: (path.stat().st_mtime_ns, path.name == LAST), reverse=True):
         try:
-            load_checkpoint(path)
-            return path
+            return Checkpoint(path, load_checkpoint(path))
         except CheckpointError:
             continue
     return None
+
+
+def load_end(place: Path) -> Checkpoint:
+    """A checkpoint file, or that of a run folder's end."""
+    path = place / "checkpoints" / LAST if place.is_dir() else place
+    return Checkpoint(path, load_checkpoint(path))
 
 
 def check_same_config(stored: Mapping[str, Any], config: Config) -> None:
