@@ -97,15 +97,15 @@ class Placement:
         """
         needed = self.ipus_per_replica * replication_factor
         granted = 1 << (needed - 1).bit_length()
-        if needed > MAX_IPUS_PER_PROCESS:
-            raise ValueError(
-                f"Too many IPUs requested: {self.ipus_per_replica} per replica x {replication_factor} replicas = {needed}, "
-                f"at most {MAX_IPUS_PER_PROCESS} in one process. Use fewer replicas, or several processes."
-            )
         if granted != needed and not is_rounded:
             raise ValueError(
                 f"The model specifies the use of {needed} IPUs ({self.ipus_per_replica} per replica x {replication_factor} "
                 f"replicas), but IPUs come in powers of two. Set Options.autoRoundNumIPUs(True) to occupy {granted}."
+            )
+        if needed > MAX_IPUS_PER_PROCESS:
+            raise ValueError(
+                f"Too many IPUs requested: {self.ipus_per_replica} per replica x {replication_factor} replicas = {needed}, "
+                f"at most {MAX_IPUS_PER_PROCESS} in one process. Use fewer replicas, or several processes."
             )
         return granted
 

@@ -128,22 +128,6 @@ def test_input_replica_grouping():
             poptorch.Options().replicationFactor(4).inputReplicaGrouping(size, kind)
 
 
-def test_json_and_files(tmp_path):
-    options = poptorch.Options().from_json(
-        '{"deviceIterations": 3, "outputMode": ["OutputMode.EveryN", 2], "Training.gradientAccumulation": 4}'
-    )
-    assert (options.device_iterations, options.output_return_period, options.Training.gradient_accumulation) == (3, 2, 4)
-    path = tmp_path / "options.cfg"
-    path.write_text(
-        "# a comment\n\ndeviceIterations(2)\nTraining.gradientAccumulation(5)\nsetExecutionStrategy(poptorch.ShardedExecution())\n"
-    )
-    options.loadFromFile(str(path))
-    assert (options.device_iterations, options.Training.gradient_accumulation) == (2, 5)
-    path.write_text("deviceIterations(2)\nnoSuchThing(1)\n")
-    with pytest.raises(poptorch.ConfigFileError, match="line 2 of options.cfg"):
-        options.loadFromFile(str(path))
-
-
 def test_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("POPTORCH_DEFAULT_OPTIONS", '{"deviceIterations": 6}')
     monkeypatch.setenv("POPTORCH_CACHE_DIR", str(tmp_path))
@@ -152,16 +136,39 @@ def test_environment(monkeypatch, tmp_path):
     assert options._Popart.options["cachePath"] == str(tmp_path)
 
 
-def test_to_dict_needs_an_output_mode():
-    with pytest.raises(AssertionError):
-        poptorch.Options().toDict()
-    values = poptorch.Options().outputMode(poptorch.OutputMode.All).toDict()
-    assert (values["replication_factor"], values["gradient_accumulation"], values["device_iterations"]) == (1, 1, 1)
+def test_flags_of_tensor_locations_default_to_true():
+    location = poptorch.TensorLocationSettings().useOnChipStorage().useReplicatedTensorSharding().useIOTilesToLoad().useIOTilesToStore()
+    assert location.toDict() == dict(onChip=1, useReplicatedTensorSharding=1, useIOTilesToLoad=1, useIOTilesToStore=1)
 
 
-def test_repr_shows_values_and_groups():
-    text = repr(poptorch.Options().deviceIterations(9))
-    assert text.startswith("Options(") and "device_iterations=9" in text and "gradient_accumulation=1" in text
+def on_ipus(*ipus):
+    """A model with a block on each of these IPUs."""
+    layers = [poptorch.BeginBlock(torch.nn.Linear(2, 2), f"block{number}", ipu_id=ipu) for number, ipu in enumerate(ipus)]
+    return torch.nn.Sequential(*layers)
+
+
+def test_rounding_the_number_of_ipus_is_said(caplog):
+    options = poptorch.Options().autoRoundNumIPUs(True).setExecutionStrategy(poptorch.ShardedExecution())
+    poptorch.inferenceModel(on_ipus(0, 1, 2), options)(torch.ones(1, 2))
+    assert [record for record in caplog.records if "4 IPUs are reserved" in record.message and "uses 3" in record.message]
+    caplog.clear()
+    poptorch.inferenceModel(on_ipus(0, 1), options.clone())(torch.ones(1, 2))
+    assert not [record for record in caplog.records if "reserved" in record.message]
+
+
+def test_powers_of_two_are_checked_before_the_limit_of_64():
+    options = poptorch.Options().replicationFactor(33).setExecutionStrategy(poptorch.ShardedExecution())
+    with pytest.raises(poptorch.Error, match="The model specifies the use of 66 IPUs"):
+        poptorch.inferenceModel(on_ipus(0, 1), options)(torch.ones(33, 2))
+    with pytest.raises(poptorch.Error, match="Too many IPUs requested"):
+        poptorch.inferenceModel(on_ipus(0, 1), options.clone().autoRoundNumIPUs(True))(torch.ones(33, 2))
+
+
+@pytest.mark.parametrize("key", ["enableDistributedReplicatedGraphs", "opxAliasChecking", "opxModifyChecking"])
+def test_popart_options_that_programs_set(key):
+    options = poptorch.Options()
+    options._Popart.set(key, True)
+    assert poptorch.inferenceModel(torch.nn.Identity(), options)(torch.ones(1, 2)).tolist() == [[1, 1]]
 
 
 def test_distributed_reads_mpi(monkeypatch):

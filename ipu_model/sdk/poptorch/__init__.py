@@ -34,6 +34,8 @@ from ._executor.hooks import registerPostCompileHook as registerPostCompileHook,
 from ._executor.printing import print as print  # PopTorch's own name: shows the blocks of modules
 from ._forward import torch_operators as _torch_operators  # noqa: F401  registers torch.ops.poptorch
 from ._logging import logger as logger, setLogLevel as setLogLevel
+from ._options import former as _former
+from ._options.former import Policy as Policy, autocast as autocast
 from ._placement.blocks import PipelinedExecution as PipelinedExecution, ShardedExecution as ShardedExecution, Stage as Stage
 from ._placement.phases import (
     ParallelPhasedExecution as ParallelPhasedExecution,
@@ -77,6 +79,9 @@ _ABSENT = {"accessAttributes": "the attributes of the poptorch.Attribute object"
 
 
 def __getattr__(name: str) -> Any:
+    if name == "AnchorMode":
+        _former.warn_renamed("poptorch.AnchorMode", "poptorch.OutputMode")
+        return enums.OutputMode
     if name in _ABSENT:
         raise _absent(f"poptorch.{name}", _ABSENT[name])
     raise AttributeError(f"module 'poptorch' has no attribute {name!r}")

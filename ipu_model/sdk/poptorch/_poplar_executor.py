@@ -165,11 +165,12 @@ class PoplarExecutor(Inspection, Executables):
         placement = strategy.place(list(captured.block_starts))
         layout = self._layout
         try:
-            placement.num_ipus(layout.replication_factor, self._options.auto_round_num_ipus)
+            reserved = placement.num_ipus(layout.replication_factor, self._options.auto_round_num_ipus)
             if strategy.has_pipeline:
                 placement.check_pipeline_depth(layout.gradient_accumulation, layout.device_iterations, self._training)
         except ValueError as error:
             raise Error(str(error), type="poptorch_cpp_error") from error
+        checks.warn_of_rounding(reserved, placement.ipus_per_replica * layout.replication_factor)
         return placement
 
     def ipu_model_workload(self, *args: Any, **kwargs: Any) -> Workload:

@@ -40,6 +40,12 @@ def check_options(options: Options) -> None:
             raise Error(f"Unknown PopART option {key!r} in Options._Popart.set.", type="poptorch_cpp_error")
 
 
+def warn_of_rounding(reserved: int, used: int) -> None:
+    """Say that `Options.autoRoundNumIPUs` reserves more IPUs than the model uses."""
+    if reserved != used:
+        logger.warning("autoRoundNumIPUs: %d IPUs are reserved, the model uses %d of them.", reserved, used)
+
+
 def check_captured(options: Options, model: torch.nn.Module, captured: Captured, record: Recording) -> None:
     """`Error` for buffers that replicas would change differently, unknown updatable buffers, and misplaced overlap annotations."""
     if options.replication_factor > 1 and options.broadcast_buffers:

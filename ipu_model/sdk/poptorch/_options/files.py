@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from .. import enums
 
 
 class ConfigFileError(Exception):
-    """A line of an options file that could not be applied."""
+    """An options file that is not Python."""
 
 
 def apply_json(options: Any, string: str) -> None:
@@ -24,17 +25,20 @@ def apply_json(options: Any, string: str) -> None:
 
 
 def apply_file(options: Any, path: str) -> None:
-    """Apply a file of setter calls; ConfigFileError names the line that failed."""
-    import poptorch
+    """Run a file of statements, each written on one line without its leading `options.`; `poptorch` is in scope.
 
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), start=1):
-        text = line.strip()
-        if not text or text.startswith("#"):
-            continue
-        try:
-            eval(f"options.{text}", {"options": options, "poptorch": poptorch})  # the format is Python, and the file the user's own
-        except Exception as error:  # noqa: BLE001  any failure is reported with its line
-            raise ConfigFileError(f"{type(error).__name__} at line {number} of {Path(path).name}: {error}: {text}") from error
+    Raises:
+        ConfigFileError: a syntax error, with its line. What a statement raises comes as it is.
+    """
+    lines = [line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines()]
+    statements = [f"options.{line}" if line and not line.startswith("#") else "" for line in lines]
+    try:
+        code = compile("\n".join(statements) + "\n", str(path), "exec")
+    except SyntaxError as error:
+        number = min(error.lineno or 1, len(lines))
+        detail = f"{type(error).__name__} at line {number} of {Path(path).name}: {error.msg}: {lines[number - 1]}"
+        raise ConfigFileError(f"{detail} (expected one setter call a line, such as deviceIterations(4))") from error
+    exec(code, {"options": options, "poptorch": importlib.import_module(__name__.partition(".")[0])})  # the file is the user's own
 
 
 def _enum_member(value: Any) -> Any:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Mapping, Optional
 
 import torch
 
 from .. import enums
+from .former import Policy, warn_autocast
 from .store import OptionStore
 
 logger = logging.getLogger("poptorch::python")
@@ -18,8 +19,7 @@ class _PopartOptions(OptionStore):
     """Options of the graph compiler underneath, kept under their own names for the cost model."""
 
     def __init__(self) -> None:
-        super().__init__()
-        object.__setattr__(self, "options", {"instrumentWithHardwareCycleCounter": False, "rearrangeAnchorsOnHost": False})
+        super().__init__(switches={"options": {"instrumentWithHardwareCycleCounter": False, "rearrangeAnchorsOnHost": False}})
 
     def set(self, key: str, value: Any) -> _PopartOptions:  # type: ignore[override]  # PopTorch's own signature
         """Keep a value under any name."""
@@ -42,23 +42,22 @@ class _PopartOptions(OptionStore):
         """The values."""
         return dict(self.options)
 
-    def __repr__(self) -> str:
-        return f"_PopartOptions({', '.join(f'{key}={value!r}' for key, value in self.options.items())})"
+    def _shown(self) -> Mapping[str, Any]:
+        return self.options
 
 
 class _TrainingOptions(OptionStore):
     """How gradients accumulate and combine."""
 
-    def __init__(self, popart: _PopartOptions) -> None:
-        super().__init__(
-            gradient_accumulation=1,
-            accumulation_and_replication_reduction_type=enums.ReductionType.Mean,
-            meanAccumulationAndReplicationReductionStrategy=enums.MeanReductionStrategy.Post,
-        )
-        object.__setattr__(self, "_popart", popart)
+    former_names = {"accumulationReductionType": "accumulationAndReplicationReductionType"}
 
-    def _groups(self) -> Dict[str, OptionStore]:
-        return {}  # `_popart` belongs to Options
+    def __init__(self, popart: _PopartOptions) -> None:
+        values = {
+            "gradient_accumulation": 1,
+            "accumulation_and_replication_reduction_type": enums.ReductionType.Mean,
+            "meanAccumulationAndReplicationReductionStrategy": enums.MeanReductionStrategy.Post,
+        }
+        super().__init__(values, switches={"_popart": popart})
 
     def gradientAccumulation(self, gradient_accumulation: int) -> _TrainingOptions:
         """Micro batches per replica and weight update."""
@@ -95,11 +94,7 @@ class _PrecisionOptions(OptionStore):
     """Rounding and the type of partial sums."""
 
     def __init__(self, popart: _PopartOptions) -> None:
-        super().__init__()
-        object.__setattr__(self, "_popart", popart)
-
-    def _groups(self) -> Dict[str, OptionStore]:
-        return {}  # `_popart` belongs to Options
+        super().__init__(switches={"_popart": popart})
 
     def enableStochasticRounding(self, enabled: bool) -> _PrecisionOptions:
         """Round to half up or down at random, in proportion to the distance."""
@@ -137,6 +132,16 @@ class _PrecisionOptions(OptionStore):
         logger.warning("Precision.runningStatisticsAlwaysFloat is deprecated and has no effect; remove the call.")
         return self
 
+    def autocastEnabled(self, enabled: bool) -> _PrecisionOptions:
+        """PopTorch 2's switch of autocasting: nothing is cast; True says so once."""
+        warn_autocast("Precision.autocastEnabled", enabled)
+        return self
+
+    def autocastPolicy(self, policy: Policy) -> _PrecisionOptions:
+        """PopTorch 2's list of operations to cast: without effect, said once."""
+        warn_autocast("Precision.autocastPolicy", True)
+        return self
+
 
 class TensorLocationSettings:
     """Where a kind of tensor lives; every method returns the object it was called on."""
@@ -154,22 +159,22 @@ class TensorLocationSettings:
         self._settings[key] = value
         return self
 
-    def useOnChipStorage(self, use: Optional[bool]) -> TensorLocationSettings:
+    def useOnChipStorage(self, use: Optional[bool] = True) -> TensorLocationSettings:
         """On the chip, off it, or (None) as the compiler likes."""
         if use is None:
             self._settings.pop("onChip", None)
             return self
         return self._set_bool("onChip", use)
 
-    def useReplicatedTensorSharding(self, use: bool) -> TensorLocationSettings:
+    def useReplicatedTensorSharding(self, use: bool = True) -> TensorLocationSettings:
         """Spread over the replicas."""
         return self._set_bool("useReplicatedTensorSharding", use)
 
-    def useIOTilesToLoad(self, use: bool) -> TensorLocationSettings:
+    def useIOTilesToLoad(self, use: bool = True) -> TensorLocationSettings:
         """Load through the I/O tiles."""
         return self._set_bool("useIOTilesToLoad", use)
 
-    def useIOTilesToStore(self, use: bool) -> TensorLocationSettings:
+    def useIOTilesToStore(self, use: bool = True) -> TensorLocationSettings:
         """Store on the I/O tiles."""
         return self._set_bool("useIOTilesToStore", use)
 
@@ -213,7 +218,7 @@ class _TensorLocationOptions(OptionStore):
     def numIOTiles(self, num_tiles: int) -> _TensorLocationOptions:
         """Tiles set aside for host I/O: an even number from 32 to 192."""
         is_valid = isinstance(num_tiles, int) and num_tiles % 2 == 0 and 32 <= num_tiles <= 192
-        assert is_valid, f"numIOTiles must be an even integer from 32 to 192, got {num_tiles!r}"
+        assert is_valid, f"numIOTiles must be an even number between 32 and 192, got {num_tiles!r}"
         self.createOrSet(numIOTiles=num_tiles)
         return self
 
@@ -222,7 +227,7 @@ class _DistributedOptions(OptionStore):
     """Which of several processes this is."""
 
     def __init__(self) -> None:
-        super().__init__(num_distributed_processes=1, distributed_process_id=0)
+        super().__init__({"num_distributed_processes": 1, "distributed_process_id": 0})
         self.setEnvVarNames("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK")
 
     def disable(self) -> _DistributedOptions:

@@ -10,8 +10,8 @@ _NAMES = set(
     createImplicitPipeliningFwdOnlyProgram customCodeletCompileFlags customCodelets customTransformApplierSettings
     decomposeGradSum defaultBufferingDepth defaultPrefetchBufferingDepth delayVarUpdates developerSettings
     disableGradAccumulationTensorStreams disableOptimizerStateTensorStreams disableWeightSharing dotChecks dotOpNames
-    enableConstantFoldingPass
-        enableEfficientOverlapIOTopoCons enableEngineCaching enableExplicitIR enableExplicitMainLoops enableFloatingPointChecks
+    enableConstantFoldingPass enableDistributedReplicatedGraphs
+    enableEfficientOverlapIOTopoCons enableEngineCaching enableExplicitIR enableExplicitMainLoops enableFloatingPointChecks
     enableFullyConnectedPass enableGradientAccumulation enableInplaceAmbiguityChecking enableLoadAndOffloadRNGState
     enableMergeExchange enableNonStableSoftmax enableOutlining enableOutliningCopyCostPruning enablePipelining enablePrefetchDatastreams
     enablePreAliasPatterns enableReplicatedGraphs enableRngStateManagement enableSerializedMatmuls enableStableNorm
@@ -21,6 +21,7 @@ _NAMES = set(
     groupHostSync groupNormStridedChannelGrouping hardwareInstrumentations hostAllReduce hostWeightUpdate implicitPipeliningEnabled
     instrumentWithHardwareCycleCounter instrumentation kahnTieBreaker logDir looseThresholdAtPeak lstmOptions matmulOptions
     meanAccumulationAndReplicationReductionStrategy mergeVarUpdate mergeVarUpdateMemThreshold nanOverflow numIOTiles
+    opxAliasChecking opxModifyChecking
     optimizerStateTensorLocationSettings outlineSequenceBreakCost outlineThreshold partialsTypeMatMuls patterns patterns_level
     prefetchBufferingDepthMap rearrangeAnchorsOnHost rearrangeStreamsOnHost reduceToRemote replicatedCollectivesSettings
     replicatedGraphCount reportOptions saveInitializersToFile scheduleNonWeightUpdateGradientConsumersEarly separateCallOpPdfs

@@ -147,6 +147,10 @@ class _IExecutionStrategy:
         """Stage and IPU of each block that forward began."""
         raise NotImplementedError
 
+    def backendOptions(self) -> Dict[str, int]:
+        """What `Options.toDict` says of the strategy."""
+        raise NotImplementedError
+
 
 class PipelinedExecution(_IExecutionStrategy):
     """Stages run at the same time on successive micro batches.
@@ -155,6 +159,10 @@ class PipelinedExecution(_IExecutionStrategy):
     """
 
     has_pipeline = True
+
+    def backendOptions(self) -> Dict[str, int]:
+        """What `Options.toDict` says of the strategy."""
+        return {"execution_mode": 0}
 
     def __init__(self, *args: Union[AutoStage, Stage, str, List[str]]) -> None:
         is_automatic = not args or isinstance(args[0], AutoStage)
@@ -198,6 +206,10 @@ class ShardedExecution(PipelinedExecution):
     """Stages run one after another on the same micro batch."""
 
     has_pipeline = False
+
+    def backendOptions(self) -> Dict[str, int]:
+        """What `Options.toDict` says of the strategy."""
+        return {"execution_mode": 1}
 
 
 def _as_stage(description: Union[Stage, str, List[str], Any]) -> Stage:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Tuple
 
 from ipu_model.program.placement import PlacedBlock, Placement
 from ipu_model.runtime.forward.recording import BlockStart
@@ -36,10 +36,13 @@ class Phase:
 class _PhasedExecution(_IExecutionStrategy):
     """What serial and parallel phases share."""
 
+    is_serial = False
+
     def __init__(self, *phases: Any) -> None:
         assert phases, f"{type(self).__name__} needs at least one phase"
         self._phases = [_as_phase(phase) for phase in phases]
         self._separate_backward_phase = False
+        self._liveness = Liveness.AlwaysLive
         self._place_of_block: Dict[str, Tuple[int, int, Stage]] = {}
         for number, phase in enumerate(self._phases):
             for index, stage in enumerate(phase.stages):
@@ -74,6 +77,15 @@ class _PhasedExecution(_IExecutionStrategy):
             placed.append(PlacedBlock(block_id, number, self._default_ipu(number, position) if chosen is None else chosen))
         return Placement(tuple(placed))
 
+    def backendOptions(self) -> Dict[str, int]:
+        """What `Options.toDict` says of the strategy."""
+        return {
+            "execution_mode": 2,
+            "separate_backward_phase": self._separate_backward_phase,
+            "tensors_liveness": int(self._liveness),
+            "serial_phases_execution": self.is_serial,
+        }
+
     def _default_ipu(self, phase: int, position: int) -> int:
         raise NotImplementedError
 
@@ -81,7 +93,7 @@ class _PhasedExecution(_IExecutionStrategy):
 class SerialPhasedExecution(_PhasedExecution):
     """All phases on the same IPUs."""
 
-    _liveness: Optional[Liveness] = None
+    is_serial = True
 
     def setTensorsLiveness(self, liveness: Liveness) -> SerialPhasedExecution:
         """When a phase's tensors leave the chip (recorded)."""
@@ -96,12 +108,10 @@ class SerialPhasedExecution(_PhasedExecution):
 class ParallelPhasedExecution(_PhasedExecution):
     """Even phases on one set of IPUs, odd phases on another, so that loading and computing overlap."""
 
-    _sends_off_chip = True
-
     def sendTensorsOffChipAfterFwd(self, off_chip: bool = True) -> ParallelPhasedExecution:
         """Whether tensors leave the chip after the forward pass (recorded)."""
         assert isinstance(off_chip, bool), f"sendTensorsOffChipAfterFwd takes a bool, got {off_chip!r}"
-        self._sends_off_chip = off_chip
+        self._liveness = Liveness.OffChipAfterFwd if off_chip else Liveness.AlwaysLive
         return self
 
     def _default_ipu(self, phase: int, position: int) -> int:
