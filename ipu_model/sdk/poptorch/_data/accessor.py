@@ -5,23 +5,28 @@ from __future__ import annotations
 import atexit
 import contextlib
 import weakref
-from typing import Any, Iterator, List, Optional
+from typing import Any, Iterator, List, Optional, Protocol, runtime_checkable
 
 import torch
 import torch.multiprocessing
 
 from ipu_model.runtime.errors import Error
+from ipu_model.runtime.structures import parsers
 
 from ..enums import SharingStrategy
-from .worker import End, Failure, Item, Settings, serve
+from .sharing import CONTEXTS, end_if_bootstrapping, starting_advice
+from .worker import End, Failure, Item, Settings, Slots, serve
 
-_CONTEXTS = {
-    SharingStrategy.SharedMemory: "spawn",
-    SharingStrategy.FileSystem: "spawn",
-    SharingStrategy.Fork: "fork",
-    SharingStrategy.ForkServer: "forkserver",
-}
 _running: weakref.WeakSet[AsynchronousDataAccessor] = weakref.WeakSet()
+
+
+@runtime_checkable
+class CombinedBatchLoader(Protocol):
+    """What a poptorch.DataLoader tells an accessor."""
+
+    has_accessor: bool
+    drops_last_combined: bool
+    ends_short: bool  # with a smaller batch, which the ring of buffers has no room for without rebatching
 
 
 class AsynchronousDataAccessor:
@@ -62,14 +67,15 @@ class AsynchronousDataAccessor:
         self._loads_indefinitely = load_indefinitely
         seed = int(torch.empty((), dtype=torch.int64).random_().item())
         sharing = "file_system" if sharing_strategy == SharingStrategy.FileSystem else None
-        settings = Settings(buffer_size, load_indefinitely, rebatched_size, drop_last, seed, sharing)
-        self._start(dataset, settings, SharingStrategy(sharing_strategy))
+        settings = Settings(buffer_size, load_indefinitely, rebatched_size, drop_last, seed, sharing, dict(parsers))
+        self._strategy = SharingStrategy(sharing_strategy)
+        self._start(dataset, settings)
         if early_preload:
             self._connection.send(0)
         self._is_preloading = early_preload
 
-    def _start(self, dataset: Any, settings: Settings, strategy: SharingStrategy) -> None:
-        context: Any = torch.multiprocessing.get_context(_CONTEXTS[strategy])
+    def _start(self, dataset: Any, settings: Settings) -> None:
+        context: Any = torch.multiprocessing.get_context(CONTEXTS[self._strategy])
         self._connection, theirs = context.Pipe()
         # Not a daemon: it may have loader workers of its own. It ends when its pipe does, or with `terminate`.
         self._process = context.Process(target=serve, args=(dataset, theirs, self._connection, settings), daemon=False)
@@ -78,7 +84,8 @@ class AsynchronousDataAccessor:
         except Exception as error:  # noqa: BLE001  whatever cannot be sent to a process
             self._connection.close()
             self._connection = None
-            raise Error(f"The worker thread failed to start: {error}") from error
+            end_if_bootstrapping(error)
+            raise Error(f"The worker thread failed to start: {error}{starting_advice(self._strategy)}") from error
         finally:
             theirs.close()
         _running.add(self)
@@ -107,15 +114,15 @@ class AsynchronousDataAccessor:
             if isinstance(message, Failure):
                 self.terminate()
                 raise Error(f"The worker thread failed to load an item: {message.text}")
-            if message.slots is not None:
-                self._slots = message.slots
-            if isinstance(message, Item) and message.epoch == self._epoch:
+            if isinstance(message, Slots):
+                self._slots = message.buffers
+            elif isinstance(message, Item) and message.epoch == self._epoch:
                 self._held = message.slot
                 return message.restore(self._slots)
-            if isinstance(message, End) and message.epoch == self._epoch:
+            elif isinstance(message, End) and message.epoch == self._epoch:
                 self._is_epoch_over = True
                 raise StopIteration
-            if isinstance(message, Item) and message.slot is not None:
+            elif isinstance(message, Item) and message.slot is not None:
                 self._send(-1 - message.slot)  # of an epoch that was left early
 
     def _release(self) -> None:
@@ -135,9 +142,9 @@ class AsynchronousDataAccessor:
                     raise EOFError
             return self._connection.recv()
         except (EOFError, ConnectionError) as error:
-            code = self._process.exitcode
             self.terminate()
-            raise Error(f"The worker thread failed to start, or was stopped (exit code {code}).") from error
+            advice = starting_advice(self._strategy) if not self._slots else ""
+            raise Error(f"The worker thread failed to start, or was stopped (exit code {self._process.exitcode}).{advice}") from error
 
     def terminate(self) -> None:
         """Stop the process."""
@@ -159,15 +166,13 @@ class AsynchronousDataAccessor:
 
 def _check_dataset(dataset: Any, rebatched_size: Optional[int]) -> bool:
     """What drop_last means for the last short batch; errors for a loader that cannot be read by another process."""
-    from .loader import DataLoader
-
-    if not isinstance(dataset, DataLoader):
+    if not isinstance(dataset, CombinedBatchLoader):
         return False
-    if getattr(dataset, "_accessor", None) is not None:
+    if dataset.has_accessor:
         raise Error("The DataLoader already has an accessor: iterate over it, or make it with mode=DataLoaderMode.Sync.")
-    is_cut = not dataset._combined_drop_last and (dataset.combinedBatchSize or 1) > 1 and not dataset._has_batch_sampler
-    assert not is_cut or rebatched_size is not None, "a DataLoader with drop_last=False ends with a smaller batch: pass rebatched_size"
-    return dataset._combined_drop_last
+    is_cut = dataset.ends_short and rebatched_size is None
+    assert not is_cut, "a DataLoader with drop_last=False ends with a smaller batch: pass rebatched_size"
+    return dataset.drops_last_combined
 
 
 @atexit.register

@@ -4,44 +4,20 @@ from __future__ import annotations
 
 import copy
 import logging
-from typing import Any, Dict, Iterator, List, Optional
+from typing import Any, Dict, Optional
 
 import torch
 
 from ipu_model.runtime.errors import Error
 
+from .._options.store import freeze
 from ..enums import DataLoaderMode
 from ..options import Options
 from .accessor import AsynchronousDataAccessor
+from .batches import grouped_loader
 from .partitions import PartitionSampler
 
 logger = logging.getLogger("poptorch::python")
-
-
-class _CombinedBatches:
-    """Batches of a user's batch sampler, joined so many at a time."""
-
-    def __init__(self, batch_sampler: Any, num_batches: int, drop_last: bool) -> None:
-        self._batch_sampler = batch_sampler
-        self._num_batches = num_batches
-        self._drop_last = drop_last
-
-    def __iter__(self) -> Iterator[List[Any]]:
-        combined: List[Any] = []
-        count = 0
-        for batch in self._batch_sampler:
-            combined += list(batch)
-            count += 1
-            if count == self._num_batches:
-                yield combined
-                combined, count = [], 0
-        if combined and not self._drop_last:
-            yield combined
-
-    def __len__(self) -> int:
-        num_batches = len(self._batch_sampler)
-        rounding = 0 if self._drop_last else self._num_batches - 1
-        return (num_batches + rounding) // self._num_batches
 
 
 class DataLoader(torch.utils.data.DataLoader):
@@ -73,7 +49,7 @@ class DataLoader(torch.utils.data.DataLoader):
         batch_sampler: Any = None,
         **kwargs: Any,
     ) -> None:
-        options._freeze()
+        freeze(options)
         self._accessor: Optional[AsynchronousDataAccessor] = None
         self._options = options
         self._num_batches = (
@@ -83,21 +59,23 @@ class DataLoader(torch.utils.data.DataLoader):
             persistent_workers = num_workers > 0
         self._is_partitioned = auto_distributed_partitioning and options.Distributed.numProcesses > 1
         self.combinedBatchSize = _combined_size(batch_size, self._num_batches, batch_sampler)
-        self._combined_drop_last = drop_last
-        self._has_batch_sampler = batch_sampler is not None
+        self.drops_last_combined = drop_last
+        self.ends_short = not drop_last and (self.combinedBatchSize or 1) > 1 and batch_sampler is None
+        self._grouped: Optional[torch.utils.data.DataLoader] = None
+        settings: Dict[str, Any] = dict(num_workers=num_workers, persistent_workers=persistent_workers, **kwargs)
+        rebatched_size = None
         if batch_sampler is not None:
             self._check_batch_sampler(batch_size, shuffle)
-            batching: Dict[str, Any] = dict(batch_sampler=_CombinedBatches(batch_sampler, self._num_batches, drop_last))
+            self._grouped = grouped_loader(dataset, batch_sampler, self._num_batches, drop_last, **settings)
+            settings["batch_sampler"] = batch_sampler
         else:
-            batching = self._batching(dataset, shuffle, drop_last, num_workers, kwargs)
-        rebatched_size = self._rebatched_size(DataLoaderMode(mode), rebatched_worker_size, batching)
-        super().__init__(dataset, num_workers=num_workers, persistent_workers=persistent_workers, **batching, **kwargs)
+            settings.update(self._batching(dataset, shuffle, drop_last, num_workers, kwargs))
+            rebatched_size = self._rebatched_size(DataLoaderMode(mode), rebatched_worker_size, settings)
+        super().__init__(dataset, **settings)
         if mode != DataLoaderMode.Sync:
             given = dict(async_options or {})
             assert "rebatched_size" not in given, "async_options cannot hold rebatched_size: use rebatched_worker_size and AsyncRebatched"
             self._accessor = AsynchronousDataAccessor(copy.copy(self), rebatched_size=rebatched_size, **given)
-        elif async_options is not None or rebatched_worker_size is not None:
-            raise Error(f"async_options and rebatched_worker_size need an asynchronous mode, got mode={DataLoaderMode(mode)!s}.")
 
     def _check_batch_sampler(self, batch_size: Optional[int], shuffle: Optional[bool]) -> None:
         if batch_size != 1 or shuffle:
@@ -127,10 +105,10 @@ class DataLoader(torch.utils.data.DataLoader):
     def _rebatched_size(self, mode: DataLoaderMode, worker_size: Optional[int], batching: Dict[str, Any]) -> Optional[int]:
         """Samples that the accessor joins, None where workers load whole combined batches; sets what they load."""
         combined = self.combinedBatchSize
-        is_rebatched = mode == DataLoaderMode.AsyncRebatched or (mode == DataLoaderMode.Async and not self._combined_drop_last)
-        if not is_rebatched or combined is None or combined <= 1 or "batch_sampler" in batching:
+        is_rebatched = mode == DataLoaderMode.AsyncRebatched or (mode == DataLoaderMode.Async and not self.drops_last_combined)
+        if not is_rebatched or combined is None or combined <= 1:
             return None
-        size = combined if worker_size is None else worker_size
+        size = combined if worker_size is None or mode != DataLoaderMode.AsyncRebatched else worker_size
         assert 0 < size <= combined, f"rebatched_worker_size must be from 1 to the combined batch size {combined}, got {size}"
         batching.update(batch_size=size, drop_last=False)
         return combined
@@ -140,15 +118,25 @@ class DataLoader(torch.utils.data.DataLoader):
         """The options it was made with."""
         return self._options
 
+    @property
+    def has_accessor(self) -> bool:
+        """Whether another process loads for it."""
+        return self._accessor is not None
+
     def __len__(self) -> int:
+        if self._grouped is not None:
+            return len(self._grouped)
         if self._accessor is None or self._accessor.rebatched_size is None:
             return super().__len__()
-        rounding = 0 if self._combined_drop_last else self._accessor.rebatched_size - 1
-        sampler = self.sampler
-        return (len(sampler) + rounding) // self._accessor.rebatched_size  # type: ignore[arg-type]
+        rounding = 0 if self.drops_last_combined else self._accessor.rebatched_size - 1
+        is_iterable = isinstance(self.dataset, torch.utils.data.IterableDataset)
+        samples: Any = self.dataset if is_iterable else self.sampler
+        return (len(samples) + rounding) // self._accessor.rebatched_size
 
     def __iter__(self) -> Any:
-        return super().__iter__() if self._accessor is None else iter(self._accessor)
+        if self._accessor is not None:
+            return iter(self._accessor)
+        return super().__iter__() if self._grouped is None else iter(self._grouped)
 
     def terminate(self) -> None:
         """Stop the asynchronous worker; nothing to do in Sync mode."""

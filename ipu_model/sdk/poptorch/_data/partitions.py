@@ -42,14 +42,3 @@ class PartitionSampler(torch.utils.data.Sampler):
         if self._generator is None:
             return iter(range(start, start + self._share))
         return iter(torch.randperm(self._num_samples, generator=self._generator)[start : start + self._share].tolist())
-
-    def __getstate__(self) -> dict:
-        state = dict(self.__dict__)
-        state["_generator"] = None if self._generator is None else self._generator.get_state()  # torch 2.0 cannot pickle generators
-        return state
-
-    def __setstate__(self, state: dict) -> None:
-        self.__dict__.update(state)
-        if state["_generator"] is not None:
-            self._generator = torch.Generator()
-            self._generator.set_state(state["_generator"])

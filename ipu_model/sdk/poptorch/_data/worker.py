@@ -1,7 +1,7 @@
 """The process behind an AsynchronousDataAccessor.
 
-It sends `Item`s, the tensors in a slot of shared memory, and an `End` after every epoch. It receives numbers: an epoch to begin (which ends
-the present one), or a slot that is free again as -1 - slot. When the pipe closes it ends.
+It sends its `Slots` of shared memory, `Item`s whose tensors are in a slot, and an `End` after every epoch. It receives numbers: an epoch
+to begin (which ends the present one), or a slot that is free again as -1 - slot. When the pipe closes it ends.
 """
 
 from __future__ import annotations
@@ -11,11 +11,15 @@ import signal
 import sys
 import traceback
 from dataclasses import dataclass
-from typing import Any, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence
 
 import torch
 import torch.multiprocessing
-from torch.utils import _pytree as pytree
+
+from ipu_model.runtime.structures import parsers
+
+from .items import as_lists, put_together, take_apart
+from .rebatching import rebatch
 
 
 @dataclass(frozen=True)
@@ -28,26 +32,28 @@ class Settings:
     drop_last: bool
     seed: int
     sharing: Optional[str]
+    parsers: Dict[type, Any]  # of the program's own types
 
 
 @dataclass
 class Item:
-    """One item: its tensors are the first rows of a slot's, or travel with it where their shapes differ from the first item's."""
+    """One item: its tensors are the first rows of a slot's, or travel with it where their shapes differ from the first item's.
+
+    `rows` has the number of rows for each tensor of the slot, None for one without dimensions.
+    """
 
     epoch: int
     slot: Optional[int]
     rows: List[Optional[int]]
-    others: List[Any]
-    structure: Any
-    slots: Optional[List[List[torch.Tensor]]] = None
+    tensors: List[torch.Tensor]
+    skeleton: Any
 
     def restore(self, slots: Sequence[Sequence[torch.Tensor]]) -> Any:
         """The item with its tensors."""
-        stored = iter(slots[self.slot]) if self.slot is not None else iter(())
-        leaves = [
-            other if rows is None else next(stored)[:rows] if rows >= 0 else next(stored) for rows, other in zip(self.rows, self.others)
-        ]
-        return pytree.tree_unflatten(leaves, self.structure)
+        if self.slot is None:
+            return put_together(self.skeleton, self.tensors)
+        stored = zip(self.rows, slots[self.slot])
+        return put_together(self.skeleton, [tensor if rows is None else tensor[:rows] for rows, tensor in stored])
 
 
 @dataclass
@@ -55,7 +61,13 @@ class End:
     """The end of an epoch."""
 
     epoch: int
-    slots: None = None
+
+
+@dataclass
+class Slots:
+    """The ring of shared buffers, made when the first item shows what they hold; sent once."""
+
+    buffers: List[List[torch.Tensor]]
 
 
 @dataclass
@@ -75,6 +87,7 @@ def serve(dataset: Any, connection: Any, other_end: Any, settings: Settings) -> 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the program's to handle
     torch.set_num_threads(1)
     torch.manual_seed(settings.seed)
+    parsers.update(settings.parsers)
     if settings.sharing is not None:
         torch.multiprocessing.set_sharing_strategy(settings.sharing)
     try:
@@ -101,20 +114,27 @@ class _Loader:
 
     def run(self) -> None:
         """Epoch after epoch."""
-        while self._epoch < 0:
-            self._take_number(wait=True)
         while True:
             try:
-                for item in self._items():
-                    self._send(item)
-                self._connection.send(End(self._epoch))
-                if self._settings.loads_indefinitely:
-                    self._epoch += 1
-                    continue
-                while True:
-                    self._take_number(wait=True)
+                if self._epoch >= 0:
+                    self._load_epoch()
+                else:
+                    self._wait()
             except _NextEpoch:
                 pass
+
+    def _load_epoch(self) -> None:
+        for item in self._items():
+            self._send(item)
+        self._connection.send(End(self._epoch))
+        if not self._settings.loads_indefinitely:
+            self._wait()
+        self._epoch += 1
+
+    def _wait(self) -> None:
+        """Take numbers until one begins an epoch."""
+        while True:
+            self._take_number(wait=True)
 
     def _items(self) -> Iterator[Any]:
         dataset, size = self._dataset, self._settings.rebatched_size
@@ -129,29 +149,25 @@ class _Loader:
             if number < 0:
                 self._free.append(-1 - number)
             elif number > self._epoch:
-                is_first = self._epoch < 0
                 self._epoch = number
-                if not is_first:
-                    raise _NextEpoch
+                raise _NextEpoch
 
     def _send(self, item: Any) -> None:
-        leaves, structure = pytree.tree_flatten(as_lists(item))
-        tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
-        fresh = None
+        tensors, skeleton = take_apart(as_lists(item))
         if not self._slots and tensors:
-            self._slots = fresh = [[torch.empty_like(t).share_memory_() for t in tensors] for _ in range(self._settings.buffer_size)]
+            self._slots = [[torch.empty_like(t).share_memory_() for t in tensors] for _ in range(self._settings.buffer_size)]
+            self._connection.send(Slots(self._slots))
         self._take_number(wait=False)
         if not self._fits(tensors):
-            self._connection.send(Item(self._epoch, None, [None] * len(leaves), leaves, structure, fresh))
+            self._connection.send(Item(self._epoch, None, [], tensors, skeleton))
             return
         while not self._free:
             self._take_number(wait=True)
         slot = self._free.pop(0)
         for stored, tensor in zip(self._slots[slot], tensors):
             (stored[: len(tensor)] if tensor.dim() else stored).copy_(tensor)
-        rows = [(len(leaf) if leaf.dim() else -1) if isinstance(leaf, torch.Tensor) else None for leaf in leaves]
-        others = [None if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
-        self._connection.send(Item(self._epoch, slot, rows, others, structure, fresh))
+        rows = [len(tensor) if tensor.dim() else None for tensor in tensors]
+        self._connection.send(Item(self._epoch, slot, rows, [], skeleton))
 
     def _fits(self, tensors: Sequence[torch.Tensor]) -> bool:
         stored = self._slots[0] if self._slots else []
@@ -159,39 +175,3 @@ class _Loader:
             a.dtype == b.dtype and a.shape[1:] == b.shape[1:] and a.dim() == b.dim() and (not a.dim() or len(b) <= len(a))
             for a, b in zip(stored, tensors)
         )
-
-
-def as_lists(item: Any) -> Any:
-    """An item with lists in place of tuples."""
-    if isinstance(item, dict):
-        return {key: as_lists(value) for key, value in item.items()}
-    return [as_lists(value) for value in item] if isinstance(item, (list, tuple)) else item
-
-
-def rebatch(items: Any, size: int, drop_last: bool) -> Iterator[Any]:
-    """Batches of a size out of batches of any sizes; the last may be smaller."""
-    pending: List[Tuple[Any, List[torch.Tensor]]] = []
-    count = 0
-    for item in items:
-        leaves, structure = pytree.tree_flatten(as_lists(item))
-        pending.append((structure, leaves))
-        count += len(leaves[0])
-        while count >= size:
-            yield _take(pending, size)
-            count -= size
-    if count and not drop_last:
-        yield _take(pending, count)
-
-
-def _take(pending: List[Tuple[Any, List[torch.Tensor]]], size: int) -> Any:
-    """The first rows of the pending batches, which lose them."""
-    structure = pending[0][0]
-    parts: List[List[torch.Tensor]] = []
-    while size:
-        _, leaves = pending.pop(0)
-        taken = min(size, len(leaves[0]))
-        parts.append([leaf[:taken] for leaf in leaves])
-        if taken < len(leaves[0]):
-            pending.insert(0, (structure, [leaf[taken:] for leaf in leaves]))
-        size -= taken
-    return pytree.tree_unflatten([torch.cat(leaves) for leaves in zip(*parts)], structure)
