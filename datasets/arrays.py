@@ -12,7 +12,8 @@ from torch.nn import functional as F
 from .errors import DataError
 from .idx import idx_shape, read_idx
 from .images import Facts, ImageSet, Key, Source, labels_in
-from .preprocessing import augment_array, sample_generator
+from .preprocessing import augment_array
+from .randomness import part_seed, sample_generator
 
 DIGITS_VALIDATION_SHARE = 0.2
 DIGITS_SPLIT_SEED = 0
@@ -149,7 +150,9 @@ def generated(count: int, size: int, seed: int) -> ArraySource:
     """Random training images, and a fifth as many validation images; there is nothing in them to learn."""
 
     def load(is_training: bool) -> Arrays:
-        return generate_images(count, size, seed) if is_training else generate_images(max(1, count // 5), size, seed + 1)
+        return generate_images(
+            count if is_training else max(1, count // 5), size, part_seed(seed, "training" if is_training else "validation")
+        )
 
     return ArraySource("generated", load, lambda: Facts(count, tuple(map(str, range(10)))))
 

@@ -11,7 +11,8 @@ from PIL import Image
 
 from .errors import DataError
 from .images import Facts, ImageSet, Key, Source, labels_in
-from .preprocessing import Box, augment_array, auto_augment, crop_and_flip, resize, resize_and_centre_crop, sample_generator
+from .preprocessing import Box, augment_array, auto_augment, crop_and_flip, resize, resize_and_centre_crop
+from .randomness import sample_generator
 
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff", ".gif"}
 VALIDATION_FOLDERS = ("val", "validation", "test")

@@ -7,6 +7,7 @@ from typing import Iterator, List, NamedTuple
 import torch
 
 from .images import Key
+from .randomness import order_seed
 
 
 class Share(NamedTuple):
@@ -58,7 +59,7 @@ class TrainingOrder:
         return (self.calls_per_epoch - self.first_call) * self._per_call * self._share.count // self._share.total
 
     def __iter__(self) -> Iterator[List[Key]]:
-        generator = torch.Generator().manual_seed((self._seed * 1_000_003 + self.epoch) & 0x7FFFFFFFFFFFFFFF)
+        generator = torch.Generator().manual_seed(order_seed(self._seed, self.epoch))
         permutation = torch.randperm(self._num_images, generator=generator).tolist()
         first = self.first_call * self._per_call
         for number in filter(self._share.has, range(first, self.calls_per_epoch * self._per_call)):

@@ -111,8 +111,3 @@ def augment_array(image: torch.Tensor, preprocessing: str, generator: random.Ran
         return image
     shifted = shift(image, generator)
     return flip(shifted, generator) if preprocessing == "shift-flip" else shifted
-
-
-def sample_generator(seed: int, epoch: int, index: int) -> random.Random:
-    """Random numbers of one image in one epoch, whichever process loads it."""
-    return random.Random(((seed * 1_000_003 + epoch) * 1_000_003 + index) & 0xFFFFFFFFFFFF)
