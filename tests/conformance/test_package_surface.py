@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib
 import os
+import subprocess
+import sys
 
 import pytest
+import torch
 from torch import nn
 
 import poptorch
@@ -22,7 +25,7 @@ RecoverableError UnrecoverableError
 IN_MODULES = {
     "options": "_TrainingOptions _PrecisionOptions _PopartOptions _DistributedOptions _JitOptions _TensorLocationOptions Attribute",
     "optim": "Optimizer SGD Adam AdamW RMSprop LAMB VariableAttributes",
-    "poptorch_core": "Error RecoverableError UnrecoverableError ipuHardwareVersion",
+    "poptorch_core": "Error RecoverableError UnrecoverableError ipuHardwareVersion TestErrorType",
     "ops": "identity_loss for_loop",
     "enums": "OutputMode",
     "profiling": "Channel",
@@ -30,6 +33,7 @@ IN_MODULES = {
     "_impl": "isDispatchTracing",
     "_poplar_executor": "PoplarExecutor",
     "_logging": "setLogLevel",
+    "_utils": "combine_batch_tensors_gen flattenTensorStructure",
 }
 
 
@@ -61,5 +65,57 @@ def test_there_is_no_hardware_where_there_is_none():
     if poptorch.ipuHardwareIsAvailable():
         assert poptorch.ipuHardwareVersion() in (1, 2, 21)
     else:
+        assert poptorch.poptorch_core.ipuHardwareVersion() == 0
         with pytest.raises(AssertionError):
             poptorch.ipuHardwareVersion()
+
+
+@pytest.mark.skipif("ipu_model" not in sys.modules, reason="real hardware needs no pretending")
+@pytest.mark.parametrize(("switch", "version"), [("1", 2), ("gc200", 2), ("bow", 21), ("21", 21)])
+def test_hardware_can_be_pretended(monkeypatch, switch, version):
+    """For programs that ask, and leave where there is none."""
+    monkeypatch.setenv("IPU_MODEL_PRETEND_HARDWARE", switch)
+    assert all(poptorch.ipuHardwareIsAvailable(count) for count in range(1, 65)) and not poptorch.ipuHardwareIsAvailable(65)
+    assert poptorch.ipuHardwareVersion() == version
+    assert poptorch.poptorch_core.ipuHardwareVersion() == poptorch.poptorch_core.ipuHardwareVersion(num_ipus=4) == version
+    options = poptorch.Options().logCycleCount(True)
+    with pytest.raises(poptorch.Error, match="Cycle count logging is"):
+        poptorch.inferenceModel(nn.Identity(), options)(torch.ones(1))
+
+
+@pytest.mark.skipif("ipu_model" not in sys.modules, reason="real hardware needs no pretending")
+def test_pretended_hardware_is_said_at_the_start():
+    code = "import ipu_model, torch, poptorch\npoptorch.inferenceModel(torch.nn.Identity())(torch.ones(1))"
+    for value, is_said in (("1", True), ("0", False)):
+        environment = {**os.environ, "IPU_MODEL_PRETEND_HARDWARE": value}
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        assert ("hardware is only pretended" in done.stderr) == is_said
+    wrong = {**os.environ, "IPU_MODEL_PRETEND_HARDWARE": "yes please"}
+    done = subprocess.run([sys.executable, "-c", code], env=wrong, capture_output=True, text=True)
+    assert "takes 1 (or gc200), 21 (or bow), or 0, got 'yes please'" in done.stderr
+
+
+def test_tensors_of_flat_batches_are_joined_one_by_one():
+    utilities = importlib.import_module("poptorch._utils")
+    batches = [[torch.tensor([1]), torch.tensor([[2]])], [torch.tensor([3, 4]), torch.tensor([[5]])]]
+    joined = utilities.combine_batch_tensors_gen(batches)
+    assert next(joined).tolist() == [1, 3, 4] and next(joined).tolist() == [[2], [5]] and next(joined, None) is None
+
+
+def test_structures_are_flattened_in_the_canonical_order():
+    flatten = importlib.import_module("poptorch._utils").flattenTensorStructure
+    assert flatten({"a": [1, (2, 3)], "b": 4}) == [1, 2, 3, 4]
+    assert flatten({"b": 4, "a": [1, {"y": 3, "x": 2}]}, {"a": [0, {"x": 0, "y": 0}], "b": 0}) == [1, 2, 3, 4]
+
+
+def test_types_of_poptorch_geometric_are_registered_at_import(tmp_path):
+    package = tmp_path / "poptorch_geometric"
+    package.mkdir()
+    (package / "__init__.py").write_text("import poptorch\n")
+    (package / "types.py").write_text("import poptorch\ndef registerCustomArgParsers(): print('registered', poptorch.Options.__name__)\n")
+    code = ("import ipu_model\n" if "ipu_model" in sys.modules else "") + "import poptorch"
+    paths = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
+    for first in ("", "import poptorch_geometric\n"):
+        command = [sys.executable, "-c", code.replace("import poptorch", first + "import poptorch")]
+        done = subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True)
+        assert done.stdout == "registered Options\n", done.stderr

@@ -65,7 +65,8 @@ def set_up() -> None:
 
 def _log_uncaught(kind: Type[BaseException], error: BaseException, traceback: Any) -> None:
     if not issubclass(kind, KeyboardInterrupt):
-        logger.critical("%s: %s", kind.__name__, error)
+        module = "" if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}."
+        logger.critical("%s%s: %s", module, kind.__qualname__, error)
     _print_uncaught(kind, error, traceback)
 
 

@@ -9,15 +9,23 @@ from typing import Iterator, List
 
 from tqdm import tqdm
 
+from .._hardware import VARIABLE, pretended_version
+
 _said: List[str] = []
 
 
 def announce() -> None:
     """Say once in a run that no IPU is used."""
-    line = "IPU Model: no IPU is used; PopTorch's API runs on plain PyTorch (real numerics, host speed)."
+    pretended = f"hardware is only pretended ({VARIABLE}); " if pretended_version() is not None else ""
+    line = f"IPU Model: no IPU is used; {pretended}PopTorch's API runs on plain PyTorch (real numerics, host speed)."
     if not _said and os.environ.get("OMPI_COMM_WORLD_RANK", "0") == "0":
         _said.append(line)
         sys.stderr.write(line + "\n")
+
+
+def is_announced() -> bool:
+    """Whether the program has wrapped a model."""
+    return bool(_said)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from ipu_model.runtime.capture import Captured
 from ipu_model.runtime.errors import Error
 from ipu_model.runtime.forward.recording import Recording
 
-from .._options.popart_keys import is_known_key
+from .._options.popart_keys import check_key
 from ..enums import OutputMode
 from ..options import Options
 
@@ -36,8 +36,7 @@ def check_options(options: Options) -> None:
     if popart.get("instrumentWithHardwareCycleCounter"):
         raise Error("Cycle count logging is only supported on actual IPU hardware: leave out Options.logCycleCount(True).")
     for key in popart:
-        if not is_known_key(key):
-            raise Error(f"Unknown PopART option {key!r} in Options._Popart.set.", type="poptorch_cpp_error")
+        check_key(key)
 
 
 def warn_of_rounding(reserved: int, used: int) -> None:

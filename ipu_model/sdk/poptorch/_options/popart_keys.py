@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
+from enum import Enum
+from typing import Any
+
+from ipu_model.runtime.errors import Error
+
 _NAMES = set(
     """
     accumulateOuterFragmentSettings accumulationFactor accumulationAndReplicationReductionType aliasZeroCopy autoRecomputation
@@ -33,6 +39,26 @@ _NAMES = set(
 )
 
 
-def is_known_key(key: str) -> bool:
-    """Whether PopART has such an option; settings of a group follow its name and a dot."""
-    return key.split(".")[0] in _NAMES
+def check_key(key: str) -> None:
+    """`Error` where PopART has no such option; settings of a group follow its name and a dot."""
+    if key.split(".")[0] not in _NAMES:
+        nearest = difflib.get_close_matches(key.split(".")[0], sorted(_NAMES), 1)
+        hint = f" The nearest is {nearest[0]!r}." if nearest else ""
+        raise Error(f"Unknown PopART option {key!r} in Options._Popart.set.{hint}", type="poptorch_cpp_error")
+
+
+def check_value(key: str, value: Any) -> None:
+    """`Error` for a value of a type that no option has: neither number nor text, nor a list or dict of them."""
+    if isinstance(value, dict):
+        parts = [*value.keys(), *value.values()]
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        parts = list(value)
+    elif value is None or isinstance(value, (bool, int, float, str, Enum)):
+        return
+    else:
+        raise Error(
+            f"The option {key!r} has a value of type {type(value).__name__}: expected a number, a text, or a list or dict of these.",
+            type="poptorch_cpp_error",
+        )
+    for part in parts:
+        check_value(key, part)
