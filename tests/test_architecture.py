@@ -33,12 +33,20 @@ FORBIDDEN = {
 FORBIDDEN["examples"] = ("ipu_model", "config", "cli", "assembly", "benchmarks", *ROOMS)
 FORBIDDEN["ipu_model/launcher"] = ("poptorch", "ipu_model.runtime", "ipu_model.sdk", "ipu_model.cost")
 FORBIDDEN["ipu_model/cost"] = ("torch", "poptorch", "ipu_model.runtime", "ipu_model.sdk")
+_ABOVE_FORWARD = tuple(f"ipu_model.sdk.poptorch.{room}" for room in ("ops", "_impl", "options", "_executor", "_data", "_poplar_executor"))
+FORBIDDEN["ipu_model/sdk/poptorch/_forward"] = _ABOVE_FORWARD
+FORBIDDEN["ipu_model/sdk/poptorch/_placement"] = ("ipu_model.sdk.poptorch._forward", *_ABOVE_FORWARD)
 LAUNCHER = ("flags", "topology", "supervisor", "hosts", "output", "messages", "instance", "network")  # but for the agent, quick to start
 FREE_OF_TORCH = (
     "models/architectures.py", "training/schedule.py", "ipu_model/program/placement.py", "ipu_model/poprun.py",
     *(f"ipu_model/launcher/{name}.py" for name in LAUNCHER),
 )  # fmt: skip
 FACES = {f"ipu_model/sdk/poptorch/{name}.py" for name in ("optim", "options", "_poplar_executor")}  # they are as long as what they mirror
+# Rooms inside ipu_model/runtime, lowest first: a file imports from its own room and from those of lower rank.
+RUNTIME_RANKS = {
+    **dict.fromkeys(("errors", "files", "structures", "operators", "rounding", "instances"), 0),
+    "forward": 1, "graph": 2, "capture": 3, "gradients": 3, "device": 4, "tracing": 5,
+}  # fmt: skip
 # PopTorch's own signatures have as many parameters as they have.
 LONG_SIGNATURES = {f"ipu_model/sdk/poptorch/{name}.py" for name in ("optim", "_data/loader", "_data/accessor", "_forward/annotations")}
 
@@ -77,6 +85,18 @@ def test_imports_follow_the_table(rule):
         for name in imports(path)
         if any(name == forbidden or name.startswith(f"{forbidden}.") for forbidden in FORBIDDEN[rule])
     ]
+    assert not wrong
+
+
+def test_rooms_of_the_runtime_import_downwards():
+    base = "ipu_model.runtime."
+    wrong = []
+    for path in sorted((ROOT / "ipu_model/runtime").rglob("*.py")):
+        own = path.relative_to(ROOT / "ipu_model/runtime").parts[0].replace(".py", "")
+        targets = {name[len(base) :].split(".")[0] for name in imports(path) if name.startswith(base)} - {own}
+        wrong += [
+            f"{path.name} imports {name}" for name in targets if own != "__init__" and RUNTIME_RANKS[name] >= max(RUNTIME_RANKS[own], 1)
+        ]
     assert not wrong
 
 

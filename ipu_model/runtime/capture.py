@@ -8,22 +8,22 @@ from __future__ import annotations
 import logging
 import warnings
 from dataclasses import dataclass, replace
-from typing import Any, Dict, FrozenSet, List, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, FrozenSet, List, Optional, Sequence, Tuple
 
 import torch
 from torch import fx
 from torch.func import functional_call
 from torch.fx.experimental.proxy_tensor import make_fx
-from torch.utils import _pytree as pytree
 
 from .errors import Error
 from .forward.checks import bindings_checked, check_overlap
-from .forward.control_flow import outline_regions
 from .forward.recording import BlockStart, Recording, recording
 from .forward.semantics import IpuSemantics
+from .graph.aliases import copy_aliased_outputs, written_arguments, written_in_place
 from .graph.cache import Found, TraceCache, without_marks
-from .graph.hoisting import SplitGraph, aliases, written_in_place
-from .rounding import emulate_half_in_float32
+from .graph.half import emulate_half_in_float32
+from .graph.hoisting import SplitGraph, split_graph
+from .graph.regions import outline_regions
 from .structures import Structure, flatten
 
 logger = logging.getLogger("poptorch::python")
@@ -105,10 +105,17 @@ class Target:
 class _Step:
     """The functional step that is traced: state and inputs in, outputs and gradients out."""
 
-    def __init__(self, model: torch.nn.Module, names: Sequence[str], trainable: Sequence[bool], buffer_names: Sequence[str]) -> None:
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        names: Sequence[str],
+        trainable: Sequence[bool],
+        buffer_names: Sequence[str],
+        structure: Structure,
+        target: Target,
+    ) -> None:
         self.model, self.names, self.trainable, self.buffer_names = model, names, trainable, buffer_names
-        self.structure: Any = None  # of (args, kwargs)
-        self.target = Target(False)
+        self.structure, self.target = structure, target  # structure: of (args, kwargs)
         self.output_structure: Any = None
         self.constants: Dict[int, Any] = {}
         self.num_outputs = 0
@@ -176,8 +183,7 @@ def capture(
         Error: no loss or several, no active block, or control flow that depends on tensor values.
     """
     leaves, structure = flatten(inputs)
-    step = _Step(model, list(parameters), trainable, list(buffers))
-    step.structure, step.target = structure, target
+    step = _Step(model, list(parameters), trainable, list(buffers), structure, target)
     tensors = [*parameters.values(), *buffers.values(), *(leaf for leaf in leaves if isinstance(leaf, torch.Tensor))]
     device = tensors[0].device if tensors else torch.device("cpu")
     example = (list(parameters.values()), list(buffers.values()), leaves, torch.ones((), device=device))
@@ -201,14 +207,14 @@ def capture(
 def _lower(graph: fx.GraphModule, step: _Step, num_leaves: int, device: torch.device, is_stochastic: bool) -> Captured:
     """From the operations as traced to what is replayed."""
     without_marks(graph.graph)
-    _copy_aliased_outputs(graph)
+    copy_aliased_outputs(graph)
     if device.type == "cpu":
         emulate_half_in_float32(graph, written_in_place(graph.graph), is_stochastic)
-    written = _written_arguments(graph)
+    written = written_arguments(graph)
     outline_regions(graph)
     num_parameters, num_state = len(step.names), len(step.names) + len(step.buffer_names)
     return Captured(
-        graph=SplitGraph(graph, num_state),
+        graph=split_graph(graph, num_state),
         num_outputs=step.num_outputs,
         output_structure=step.output_structure,
         output_constants=step.constants,
@@ -238,37 +244,3 @@ def _trace(step: _Step, example: Tuple[Any, ...]) -> fx.GraphModule:
         raise
     finally:
         torch.distributions.Distribution.set_default_validate_args(validates)
-
-
-def _written_arguments(graph_module: fx.GraphModule) -> Set[int]:
-    """Numbers of the graph's arguments that it writes in place."""
-    written = written_in_place(graph_module.graph)
-    placeholders = [node for node in graph_module.graph.nodes if node.op == "placeholder"]
-    return {index for index, node in enumerate(placeholders) if node in written}
-
-
-def _copy_aliased_outputs(graph_module: fx.GraphModule) -> None:
-    """Every result gets memory of its own, since gradients are reduced and weights updated in place.
-
-    Copied are views of state or inputs, results that share memory with an earlier one, and expanded tensors.
-    """
-    graph = graph_module.graph
-    (output,) = [node for node in graph.nodes if node.op == "output"]
-    seen: Set[fx.Node] = set()
-
-    def copied(value: Any) -> Any:
-        if not isinstance(value, fx.Node):
-            return value
-        chain = aliases(value)
-        is_shared = bool(chain & seen) or any(
-            source.op in ("placeholder", "get_attr") or "expand" in str(source.target) for source in chain
-        )
-        seen.update(chain)
-        if not is_shared:
-            return value
-        with graph.inserting_before(output):
-            copy = graph.call_function(torch.ops.aten.clone.default, (value,))
-        copy.meta.update(value.meta)
-        return copy
-
-    output.args = pytree.tree_map(copied, output.args)

@@ -1,16 +1,11 @@
-"""Loops, branches and host functions inside a captured graph.
-
-While capturing, the body of a loop or branch runs once between two marker operations; `outline_regions` then turns what lies between
-them into a module of its own.
-"""
+"""Loops, branches and host functions while capturing: a body runs once between two marker operations, see `graph/regions.py`."""
 
 from __future__ import annotations
 
 import itertools
-from typing import Any, Callable, Dict, List, Sequence, Set, Tuple, cast
+from typing import Any, Callable, Dict, List, Sequence, Tuple
 
 import torch
-from torch import fx
 
 from ..errors import Error
 from ..operators import define_operator
@@ -68,92 +63,3 @@ def capture_host_call(function: Callable[..., Any], inputs: Sequence[torch.Tenso
     number = next(_numbers)
     _host_functions[number] = (function, examples)
     return OPERATORS.call_host(list(inputs), number)
-
-
-class Loop(torch.nn.Module):
-    """A body that runs a number of times on copies of its carried inputs; what it reads of the outer graph is `free`."""
-
-    def __init__(self, body: fx.GraphModule, count: int) -> None:
-        super().__init__()
-        self.body, self.count = body, count
-
-    def forward(self, carried: List[torch.Tensor], free: List[torch.Tensor]) -> List[torch.Tensor]:
-        """The carried values after the last run."""
-        for _ in range(self.count):
-            carried = self.body(*[value.clone() for value in carried], *free)
-        return list(carried)
-
-
-class Branch(torch.nn.Module):
-    """One of two bodies, by a boolean tensor."""
-
-    def __init__(self, if_true: Loop, if_false: Loop) -> None:
-        super().__init__()
-        self.if_true, self.if_false = if_true, if_false
-
-    def forward(self, condition: torch.Tensor, true_inputs: Any, false_inputs: Any) -> List[torch.Tensor]:
-        """Results of the chosen body."""
-        return self.if_true(*true_inputs) if bool(condition) else self.if_false(*false_inputs)
-
-
-def outline_regions(owner: fx.GraphModule) -> None:
-    """Replace marked regions of a captured graph by `Loop` and `Branch` modules, in place; inner regions first."""
-    ends = [node for node in owner.graph.nodes if node.target is OPERATORS.end_region.default]
-    for end in ends:  # an inner region ends before the outer one
-        _outline(owner, end)
-    for node in list(owner.graph.nodes):
-        if node.target is OPERATORS.choose.default:
-            _join_branches(owner, node)
-    owner.graph.lint()
-
-
-def _outline(owner: fx.GraphModule, end: fx.Node) -> None:
-    outputs, region, count = cast(Any, end.args)
-    nodes = list(owner.graph.nodes)
-    begin = next(n for n in nodes if n.target is OPERATORS.begin_region.default and n.args[1] == region)
-    inside = nodes[nodes.index(begin) + 1 : nodes.index(end)]
-    entries = [node for node in inside if node.args and node.args[0] is begin]
-    members = [node for node in inside if node not in entries and node.op != "placeholder"]
-    body, free = _extract_body(owner, begin, entries, members, outputs)
-    name = f"region_{region}"
-    owner.add_module(name, Loop(body, count))
-    with owner.graph.inserting_before(end):
-        call = owner.graph.call_module(name, (list(begin.args[0]), free))
-    call.meta.update(end.meta)
-    end.replace_all_uses_with(call)
-    for node in (end, *reversed(members), *entries, begin):
-        if node.users:
-            raise Error("A value computed inside the body of for_loop or cond is used outside of it: return it from the body.")
-        owner.graph.erase_node(node)
-
-
-def _extract_body(
-    owner: fx.GraphModule, begin: fx.Node, entries: List[fx.Node], members: List[fx.Node], outputs: Any
-) -> Tuple[fx.GraphModule, List[fx.Node]]:
-    graph = fx.Graph()
-    carried = [graph.placeholder(f"carried_{index}") for index in range(len(begin.args[0]))]  # type: ignore[arg-type]
-    known: Set[fx.Node] = {*entries, *members}
-    needed = [source for node in members for source in node.all_input_nodes] + list(outputs)
-    free = list(dict.fromkeys(node for node in needed if node not in known))
-    copies = {node: carried[node.args[1]] for node in entries}  # type: ignore[index]
-    copies.update({node: graph.placeholder(f"free_{index}") for index, node in enumerate(free)})
-    for node in members:
-        copies[node] = graph.node_copy(node, lambda source: copies[source])
-    graph.output([copies[node] for node in outputs])
-    return fx.GraphModule(owner, graph), free
-
-
-def _join_branches(owner: fx.GraphModule, choice: fx.Node) -> None:
-    condition, if_true, if_false = cast(Any, choice.args)
-    calls: List[fx.Node] = [outputs[0].args[0] for outputs in (if_true, if_false)]
-    name = f"branch_{choice.name}"
-    owner.add_module(name, Branch(*[owner.get_submodule(call.target) for call in calls]))  # type: ignore[arg-type]
-    with owner.graph.inserting_before(choice):
-        branch = owner.graph.call_module(name, (condition, calls[0].args, calls[1].args))
-    branch.meta.update(choice.meta)
-    choice.replace_all_uses_with(branch)
-    owner.graph.erase_node(choice)
-    for call in reversed(calls):
-        for item in list(call.users):
-            owner.graph.erase_node(item)
-        owner.graph.erase_node(call)

@@ -10,7 +10,8 @@ from typing import Any, Callable, Dict, Iterator, List, Sequence, Tuple
 import torch
 from torch import fx
 
-from ..graph.hoisting import SplitGraph, written_in_place
+from ..graph.aliases import written_in_place
+from ..graph.hoisting import SplitGraph
 from ..instances import Instances
 from .reduction import Reduction, accumulate
 

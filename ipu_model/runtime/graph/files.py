@@ -10,6 +10,7 @@ from torch import fx
 from torch.fx.node import map_aggregate, map_arg
 
 from ..errors import Error
+from .regions import Branch, Loop
 
 
 class _Reference:
@@ -93,8 +94,6 @@ def _function(name: str) -> Any:
 
 
 def _dump_module(module: Any) -> Dict[str, Any]:
-    from ..forward.control_flow import Branch, Loop
-
     if isinstance(module, Loop):
         return {"kind": "loop", "body": dump_graph(module.body), "count": module.count}
     assert isinstance(module, Branch), module
@@ -102,8 +101,6 @@ def _dump_module(module: Any) -> Dict[str, Any]:
 
 
 def _load_module(data: Dict[str, Any]) -> torch.nn.Module:
-    from ..forward.control_flow import Branch, Loop
-
     if data["kind"] == "loop":
         return Loop(load_graph(data["body"]), data["count"])
     return Branch(*[Loop(load_graph(body), 1) for body in data["bodies"]])

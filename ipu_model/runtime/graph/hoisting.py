@@ -6,37 +6,24 @@ same to the last bit: the same operations run on the same inputs.
 
 from __future__ import annotations
 
-import operator
-from typing import Any, Callable, Dict, Iterator, List, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, Iterator, Sequence, Set
 
 import torch
 from torch import fx
 from torch.fx.node import map_arg
 
 from ..rounding import stochastic_round_to_half_in_float32
+from .aliases import written_in_place
 from .files import dump_graph, load_graph
 from .finite import CheckedGraph
 
 
 class SplitGraph:
-    """`prepare(state)` gives what `run` needs besides the arguments of the whole graph.
+    """`prepare(state)` gives what `run` needs besides the arguments of the whole graph; see `split_graph`."""
 
-    The state, parameters and then buffers, is the first `num_state` of the graph's flat arguments.
-    """
-
-    _is_checked = False
-
-    def __init__(self, graph_module: fx.GraphModule, num_state: int) -> None:
-        self.has_random_numbers = any(_draws_random_numbers(node) for node in _all_nodes(graph_module))
-        placeholders = [node for node in graph_module.graph.nodes if node.op == "placeholder"]
-        hoisted = _hoistable(graph_module.graph, placeholders[:num_state])
-        crossing = [node for node in hoisted if any(user not in hoisted for user in node.users)]
-        prologue = _extract(graph_module, placeholders[:num_state], hoisted, crossing)
-        rest = [node for node in graph_module.graph.nodes if node not in hoisted]
-        self._set(prologue, _extract(graph_module, placeholders + crossing, rest, None))
-
-    def _set(self, prologue: fx.GraphModule, body: fx.GraphModule) -> None:
-        self.prologue, self.body = prologue, body
+    def __init__(self, prologue: fx.GraphModule, body: fx.GraphModule, has_random_numbers: bool) -> None:
+        self.prologue, self.body, self.has_random_numbers = prologue, body, has_random_numbers
+        self._is_checked = False
         self._run_prologue: Callable[..., Any] = prologue.forward  # without the hooks of Module.__call__
         self._run_body: Callable[..., Any] = body.forward
 
@@ -58,12 +45,25 @@ class SplitGraph:
         """The rest, on all flat arguments of the whole graph."""
         return self._run_body(*arguments, *prepared)
 
-    def __getstate__(self) -> Dict[str, Any]:
-        return {"has_random_numbers": self.has_random_numbers, "prologue": dump_graph(self.prologue), "body": dump_graph(self.body)}
+    def __reduce__(self) -> Any:
+        return _load, (dump_graph(self.prologue), dump_graph(self.body), self.has_random_numbers)
 
-    def __setstate__(self, state: Dict[str, Any]) -> None:
-        self.has_random_numbers = state["has_random_numbers"]
-        self._set(load_graph(state["prologue"]), load_graph(state["body"]))
+
+def _load(prologue: Dict[str, Any], body: Dict[str, Any], has_random_numbers: bool) -> SplitGraph:
+    return SplitGraph(load_graph(prologue), load_graph(body), has_random_numbers)
+
+
+def split_graph(graph_module: fx.GraphModule, num_state: int) -> SplitGraph:
+    """Split a graph whose first `num_state` flat arguments are the state: parameters, then buffers."""
+    placeholders = [node for node in graph_module.graph.nodes if node.op == "placeholder"]
+    hoisted = _hoistable(graph_module.graph, placeholders[:num_state])
+    crossing = [node for node in hoisted if any(user not in hoisted for user in node.users)]
+    rest = [node for node in graph_module.graph.nodes if node not in hoisted]
+    return SplitGraph(
+        _extract(graph_module, placeholders[:num_state], hoisted, crossing),
+        _extract(graph_module, placeholders + crossing, rest, None),
+        any(_draws_random_numbers(node) for node in _all_nodes(graph_module)),
+    )
 
 
 def _hoistable(graph: fx.Graph, state: Sequence[fx.Node]) -> Dict[fx.Node, None]:
@@ -101,51 +101,6 @@ def _all_nodes(graph_module: fx.GraphModule) -> Iterator[fx.Node]:
     for part in graph_module.modules():
         if isinstance(part, fx.GraphModule):
             yield from part.graph.nodes
-
-
-def written_in_place(graph: fx.Graph) -> Set[fx.Node]:
-    """Nodes whose memory some operation writes, and those that they are views of. What a loop or branch reads may be written there."""
-    written: Set[fx.Node] = set()
-    for node in graph.nodes:
-        if node.op == "call_module":
-            targets = node.all_input_nodes
-        elif isinstance(node.target, torch._ops.OpOverload):
-            targets = [value for argument, value in _arguments(node) if _is_written(node, argument) and isinstance(value, fx.Node)]
-        else:
-            targets = []
-        for value in targets:
-            written |= aliases(value)
-    return written
-
-
-def _arguments(node: fx.Node) -> List[Tuple[Any, Any]]:
-    """(schema argument, value) of an operation."""
-    schema = node.target._schema.arguments  # type: ignore[union-attr]
-    named = [(argument, node.kwargs[argument.name]) for argument in schema if argument.name in node.kwargs]
-    return [*zip(schema, node.args), *named]
-
-
-def _is_written(node: fx.Node, argument: Any) -> bool:
-    if argument.name in ("running_mean", "running_var"):  # written whatever the schema says
-        is_training = any(other.name == "training" and value for other, value in _arguments(node))
-        return is_training and "backward" not in node.target.name()  # type: ignore[union-attr]
-    return argument.alias_info is not None and argument.alias_info.is_write
-
-
-def aliases(node: fx.Node) -> Set[fx.Node]:
-    """The node and those that it is a view of."""
-    chain = {node}
-    while node.op == "call_function" and node.all_input_nodes and _shares_memory(node):
-        node = node.all_input_nodes[0]
-        chain.add(node)
-    return chain
-
-
-def _shares_memory(node: fx.Node) -> bool:
-    if node.target is operator.getitem:
-        return True
-    returns = node.target._schema.returns if isinstance(node.target, torch._ops.OpOverload) else []
-    return any(value.alias_info is not None for value in returns)
 
 
 def _extract(owner: fx.GraphModule, inputs: Sequence[fx.Node], nodes: Any, outputs: Any) -> fx.GraphModule:

@@ -9,6 +9,7 @@ import torch
 from ipu_model.runtime.forward.recording import current_recording
 
 from ._executor.wrapping import is_wrapped, unwrap, wrap
+from ._forward.annotations import internal_cast as internal_cast
 
 
 def isDispatchTracing() -> bool:
@@ -29,10 +30,3 @@ def rewrapModelIfNecessary(model: torch.nn.Module, executor: Any) -> None:
     """Undo `unwrapModelIfNecessary`."""
     if executor is not None and not is_wrapped(model):
         wrap(model, executor)
-
-
-def internal_cast(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Cast to half or float; ValueError for other types."""
-    if dtype not in (torch.float16, torch.float32):
-        raise ValueError(f"internal_cast takes torch.half or torch.float, got {dtype!r}")
-    return tensor.to(dtype)

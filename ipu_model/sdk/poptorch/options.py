@@ -22,7 +22,7 @@ from ._options.groups import (
     _TrainingOptions,
 )
 from ._options.store import OptionStore
-from ._placement.blocks import PipelinedExecution, _IExecutionStrategy
+from ._placement.blocks import ExecutionStrategy, PipelinedExecution
 
 
 def _default_values() -> Dict[str, Any]:
@@ -123,9 +123,9 @@ class Options(OptionStore):
 
     # ---- the device: placement, memory, connection
 
-    def setExecutionStrategy(self, strategy: _IExecutionStrategy) -> Options:
+    def setExecutionStrategy(self, strategy: ExecutionStrategy) -> Options:
         """How blocks become stages."""
-        self._execution_strategy = checks.expect("setExecutionStrategy", _IExecutionStrategy, strategy)
+        self._execution_strategy = checks.expect("setExecutionStrategy", ExecutionStrategy, strategy)
         return self
 
     def setAvailableMemoryProportion(self, proportions: Dict[str, float]) -> Options:

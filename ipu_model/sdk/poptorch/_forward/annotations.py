@@ -85,6 +85,13 @@ def serializedMatMul(
     return torch.matmul(lhs, rhs)
 
 
+def internal_cast(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Cast to half or float; ValueError for other types."""
+    if dtype not in (torch.float16, torch.float32):
+        raise ValueError(f"internal_cast takes torch.half or torch.float, got {dtype!r}")
+    return tensor.to(dtype)
+
+
 def ipu_print_tensor(
     tensor: torch.Tensor,
     title: str = "",

@@ -6,11 +6,10 @@ from typing import Any, Callable, Dict, List
 
 import torch
 
-from .. import ops
-from .._impl import internal_cast
 from .._placement.blocks import Block, begin_block
 from ..enums import MatMulSerializationMode, OverlapMode
 from . import annotations as annotations
+from .losses import identity_loss
 
 _REDUCTIONS = ("sum", "mean", "none")
 _CASTS = {"FLOAT16": torch.float16, "FLOAT": torch.float32}
@@ -41,7 +40,7 @@ def _matmul_serialization(x: torch.Tensor, mode: str, factor: int, keep_precisio
 
 
 def _print(x: torch.Tensor, title: str) -> torch.Tensor:
-    return ops.ipu_print_tensor(x, title)
+    return annotations.ipu_print_tensor(x, title)
 
 
 _OPERATORS: Dict[str, Callable[..., Any]] = {
@@ -52,14 +51,14 @@ _OPERATORS: Dict[str, Callable[..., Any]] = {
     "set_attribute(str attribute, str key, str value) -> ()": lambda attribute, key, value: None,
     "clear_attribute(str attribute, str key) -> ()": lambda attribute, key: None,
     "optimizer_group(int group, Tensor[] inputs) -> ()": lambda group, inputs: None,
-    "recomputation_checkpoint(Tensor(a) x) -> Tensor(a)": ops.recomputationCheckpoint,
-    "set_available_memory(Tensor(a) x, float proportion) -> Tensor(a)": ops.set_available_memory,
-    "set_overlap_for_input(Tensor(a) x, str mode) -> Tensor(a)": _overlap(ops.set_overlap_for_input),
-    "set_overlap_for_output(Tensor(a) x, str mode) -> Tensor(a)": _overlap(ops.set_overlap_for_output),
+    "recomputation_checkpoint(Tensor(a) x) -> Tensor(a)": annotations.recomputationCheckpoint,
+    "set_available_memory(Tensor(a) x, float proportion) -> Tensor(a)": annotations.set_available_memory,
+    "set_overlap_for_input(Tensor(a) x, str mode) -> Tensor(a)": _overlap(annotations.set_overlap_for_input),
+    "set_overlap_for_output(Tensor(a) x, str mode) -> Tensor(a)": _overlap(annotations.set_overlap_for_output),
     "set_matmul_serialization(Tensor(a) x, str mode, int factor, bool keep_precision) -> Tensor(a)": _matmul_serialization,
-    "nop(Tensor(a) x) -> Tensor(a)": ops.nop,
-    "identity_loss(Tensor x, int reduction) -> Tensor": lambda x, reduction: ops.identity_loss(x, _REDUCTIONS[reduction]),
-    "internal_cast(Tensor x, str dtype) -> Tensor": lambda x, dtype: internal_cast(x, _CASTS[dtype]),
+    "nop(Tensor(a) x) -> Tensor(a)": annotations.nop,
+    "identity_loss(Tensor x, int reduction) -> Tensor": lambda x, reduction: identity_loss(x, _REDUCTIONS[reduction]),
+    "internal_cast(Tensor x, str dtype) -> Tensor": lambda x, dtype: annotations.internal_cast(x, _CASTS[dtype]),
     "ipu_print_tensor(Tensor x, str title) -> Tensor": _print,
 }
 

@@ -131,6 +131,11 @@ class Stage:
         """Names of the blocks."""
         return self._blocks
 
+    @property
+    def chosen_ipu(self) -> Optional[int]:
+        """The IPU that `ipu` was told, None where it was not."""
+        return self._ipu
+
     def ipu(self, ipu: int) -> Stage:
         """Run on this IPU."""
         assert isinstance(ipu, int), f"Stage.ipu takes an int, got {ipu!r}"
@@ -138,7 +143,7 @@ class Stage:
         return self
 
 
-class _IExecutionStrategy:
+class ExecutionStrategy:
     """What `Options.setExecutionStrategy` takes."""
 
     has_pipeline = False
@@ -152,7 +157,7 @@ class _IExecutionStrategy:
         raise NotImplementedError
 
 
-class PipelinedExecution(_IExecutionStrategy):
+class PipelinedExecution(ExecutionStrategy):
     """Stages run at the same time on successive micro batches.
 
     Takes one AutoStage, or stages in order: Stage objects, block names, or lists of block names.
@@ -193,7 +198,7 @@ class PipelinedExecution(_IExecutionStrategy):
         if self._stages:
             stage = self.stage(block_id)
             number = self._stage_of_block[block_id]
-            ipu = stage._ipu if stage._ipu is not None else ipu_id
+            ipu = stage.chosen_ipu if stage.chosen_ipu is not None else ipu_id
             return PlacedBlock(block_id, number, number if ipu is None else ipu)
         if self._auto_stage == AutoStage.SameAsIpu:
             assert ipu_id is not None, f"AutoStage.SameAsIpu: block {block_id!r} needs an ipu_id"

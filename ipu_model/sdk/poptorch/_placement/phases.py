@@ -8,7 +8,7 @@ from ipu_model.program.placement import PlacedBlock, Placement
 from ipu_model.runtime.forward.recording import BlockStart
 
 from ..enums import Liveness
-from .blocks import Stage, _IExecutionStrategy
+from .blocks import ExecutionStrategy, Stage
 
 
 class Phase:
@@ -33,7 +33,7 @@ class Phase:
         return self
 
 
-class _PhasedExecution(_IExecutionStrategy):
+class _PhasedExecution(ExecutionStrategy):
     """What serial and parallel phases share."""
 
     is_serial = False
@@ -73,7 +73,7 @@ class _PhasedExecution(_IExecutionStrategy):
             block_id = start.block_id if start.block_id is not None else str(index)
             stage = self.stage(block_id)
             number, position, _ = self._place_of_block[block_id]
-            chosen = stage._ipu if stage._ipu is not None else start.ipu_id
+            chosen = stage.chosen_ipu if stage.chosen_ipu is not None else start.ipu_id
             placed.append(PlacedBlock(block_id, number, self._default_ipu(number, position) if chosen is None else chosen))
         return Placement(tuple(placed))
 

@@ -1,0 +1,89 @@
+"""Which operations of a graph write memory in place, and whose."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any, List, Set, Tuple
+
+import torch
+from torch import fx
+from torch.utils import _pytree as pytree
+
+
+def written_in_place(graph: fx.Graph) -> Set[fx.Node]:
+    """Nodes whose memory some operation writes, and those that they are views of. What a loop or branch reads may be written there."""
+    written: Set[fx.Node] = set()
+    for node in graph.nodes:
+        if node.op == "call_module":
+            targets = node.all_input_nodes
+        elif isinstance(node.target, torch._ops.OpOverload):
+            targets = [value for argument, value in _arguments(node) if _is_written(node, argument) and isinstance(value, fx.Node)]
+        else:
+            targets = []
+        for value in targets:
+            written |= aliases(value)
+    return written
+
+
+def _arguments(node: fx.Node) -> List[Tuple[Any, Any]]:
+    """(schema argument, value) of an operation."""
+    schema = node.target._schema.arguments  # type: ignore[union-attr]
+    named = [(argument, node.kwargs[argument.name]) for argument in schema if argument.name in node.kwargs]
+    return [*zip(schema, node.args), *named]
+
+
+def _is_written(node: fx.Node, argument: Any) -> bool:
+    if argument.name in ("running_mean", "running_var"):  # written whatever the schema says
+        is_training = any(other.name == "training" and value for other, value in _arguments(node))
+        return is_training and "backward" not in node.target.name()  # type: ignore[union-attr]
+    return argument.alias_info is not None and argument.alias_info.is_write
+
+
+def aliases(node: fx.Node) -> Set[fx.Node]:
+    """The node and those that it is a view of."""
+    chain = {node}
+    while node.op == "call_function" and node.all_input_nodes and _shares_memory(node):
+        node = node.all_input_nodes[0]
+        chain.add(node)
+    return chain
+
+
+def _shares_memory(node: fx.Node) -> bool:
+    if node.target is operator.getitem:
+        return True
+    returns = node.target._schema.returns if isinstance(node.target, torch._ops.OpOverload) else []
+    return any(value.alias_info is not None for value in returns)
+
+
+def written_arguments(graph_module: fx.GraphModule) -> Set[int]:
+    """Numbers of the graph's arguments that it writes in place."""
+    written = written_in_place(graph_module.graph)
+    placeholders = [node for node in graph_module.graph.nodes if node.op == "placeholder"]
+    return {index for index, node in enumerate(placeholders) if node in written}
+
+
+def copy_aliased_outputs(graph_module: fx.GraphModule) -> None:
+    """Every result gets memory of its own, since gradients are reduced and weights updated in place.
+
+    Copied are views of state or inputs, results that share memory with an earlier one, and expanded tensors.
+    """
+    graph = graph_module.graph
+    (output,) = [node for node in graph.nodes if node.op == "output"]
+    seen: Set[fx.Node] = set()
+
+    def copied(value: Any) -> Any:
+        if not isinstance(value, fx.Node):
+            return value
+        chain = aliases(value)
+        is_shared = bool(chain & seen) or any(
+            source.op in ("placeholder", "get_attr") or "expand" in str(source.target) for source in chain
+        )
+        seen.update(chain)
+        if not is_shared:
+            return value
+        with graph.inserting_before(output):
+            copy = graph.call_function(torch.ops.aten.clone.default, (value,))
+        copy.meta.update(value.meta)
+        return copy
+
+    output.args = pytree.tree_map(copied, output.args)
