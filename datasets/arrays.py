@@ -39,7 +39,7 @@ class ArrayImages(ImageSet):
     """Images in memory, resized once to size x size."""
 
     def __init__(self, arrays: Arrays, size: int, preprocessing: str = "none", seed: int = 0) -> None:
-        super().__init__(arrays.classes)
+        super().__init__(arrays.classes, size)
         self._images = _resized(arrays.images.expand(-1, 3, -1, -1), size)
         self._labels = [int(label) for label in arrays.labels]
         self._preprocessing = preprocessing

@@ -92,15 +92,9 @@ def build_image_sets(config: DataConfig, seed: int, validation_size: Optional[in
     return ImageSets(training, build_validation_set(config, seed, validation_size, training.classes))
 
 
-def training_size(config: DataConfig, seed: int) -> Tuple[int, int, bool]:
-    """Number of training images, number of classes, and whether they were counted: `training_facts` for its first callers."""
-    facts = training_facts(config)
-    return facts.num_images, facts.num_classes, facts.is_counted
-
-
 def _source(config: DataConfig, seed: int) -> Source:
     if config.dataset in ("imagenet", "folder"):
-        return FolderSource(config.data_path, config.bounding_boxes, 1000 if config.dataset == "imagenet" else None)
+        return FolderSource(config.data_path, None, config.bounding_boxes, 1000 if config.dataset == "imagenet" else None)
     if config.preprocessing in ("standard", "autoaugment"):
         raise ConfigError(
             f"preprocessing {config.preprocessing!r} crops photographs; data set {config.dataset!r} takes none, shift or shift-flip"

@@ -2,149 +2,156 @@
 
 from __future__ import annotations
 
-import csv
+import logging
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import List, NamedTuple, Optional, Sequence, Tuple
 
+import numpy as np
 import torch
-from PIL import Image
 
+from .boxes import BoundingBoxes, read_bounding_boxes
+from .entries import EXTENSIONS, Part, PictureFiles, class_folders, find_part, find_pictures, printable
 from .errors import DataError
 from .images import Facts, ImageSet, Key, Source, labels_in
-from .preprocessing import Box, augment_array, auto_augment, crop_and_flip, resize, resize_and_centre_crop
+from .pictures import open_picture
+from .preprocessing import augment_array, auto_augment, crop_and_flip, resize, resize_and_centre_crop
 from .randomness import sample_generator
 
-EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff", ".gif"}
+logger = logging.getLogger(__name__)
+
 VALIDATION_FOLDERS = ("val", "validation", "test")
 
 
-class FolderImages(ImageSet):
-    """Pictures in files: path from `root`, and label."""
+class Preparation(NamedTuple):
+    """How training pictures become pixels."""
 
-    def __init__(
-        self,
-        root: Path,
-        files: List[Tuple[str, int]],
-        classes: List[str],
-        size: int,
-        preprocessing: str = "validation",
-        seed: int = 0,
-        boxes: Optional[Dict[str, List[Box]]] = None,
-    ) -> None:
-        super().__init__(classes)
-        self._root, self._files, self._size = root, files, size
-        self._preprocessing, self._seed, self._boxes = preprocessing, seed, boxes or {}
+    preprocessing: str
+    seed: int
+    boxes: Optional[BoundingBoxes]
+
+
+class FolderImages(ImageSet):
+    """Pictures in files; without a preparation, as validation sees them."""
+
+    def __init__(self, files: PictureFiles, classes: List[str], size: int, preparation: Optional[Preparation] = None) -> None:
+        super().__init__(classes, size)
+        self._files, self._preparation = files, preparation
 
     def __len__(self) -> int:
         return len(self._files)
 
     def name(self, index: int) -> str:
         """The file."""
-        return str(self._root / self._files[index][0])
+        return printable(str(self._files.path(index)))
 
     def load(self, key: Key) -> Tuple[torch.Tensor, int]:
         """Decode and preprocess one file."""
         epoch, index = key
-        file, label = self._files[index]
-        with Image.open(self._root / file) as opened:
-            image = opened.convert("RGB")
-        generator = sample_generator(self._seed, epoch, index)
-        if self._preprocessing == "validation":
-            return resize_and_centre_crop(image, self._size), label
-        if self._preprocessing in ("standard", "autoaugment"):
-            pixels = crop_and_flip(image, self._size, self._boxes.get(Path(file).name, []), generator)
-            return auto_augment(pixels, generator) if self._preprocessing == "autoaugment" else pixels, label
-        return augment_array(resize(image, self._size), self._preprocessing, generator), label
+        return self._pixels(epoch, index), int(self._files.labels[index])
+
+    def _pixels(self, epoch: int, index: int) -> torch.Tensor:
+        chosen = self._preparation
+        with open_picture(self._files.path(index)) as picture:
+            if chosen is None or chosen.preprocessing == "validation":
+                return resize_and_centre_crop(picture, self.size)
+            generator = sample_generator(chosen.seed, epoch, index)
+            if chosen.preprocessing not in ("standard", "autoaugment"):
+                return augment_array(resize(picture, self.size), chosen.preprocessing, generator)
+            pixels = crop_and_flip(picture, self.size, chosen.boxes.of(index) if chosen.boxes else [], generator)
+            return auto_augment(pixels, generator) if chosen.preprocessing == "autoaugment" else pixels
 
 
 class FolderSource(Source):
-    """`PATH/train/CLASS/IMAGE`, and `PATH/val/CLASS/IMAGE` or the like.
+    """`PATH/train/CLASS/IMAGE` and `PATH/val/CLASS/IMAGE`; or `PATH/CLASS/IMAGE`, of which a share is held out for validation.
 
     `num_classes` is how many classes there have to be, where that is known.
     """
 
-    def __init__(self, path: str, bounding_boxes: str = "", num_classes: Optional[int] = None) -> None:
-        self._path, self._boxes, self._num_classes = path, bounding_boxes, num_classes
+    def __init__(self, path: str, validation_share: Optional[float], bounding_boxes: str = "", num_classes: Optional[int] = None) -> None:
+        self._path, self._share = Path(path), validation_share
+        self._boxes, self._num_classes = bounding_boxes, num_classes
+        if not path or not self._path.is_dir():
+            raise DataError(f"no folder {path or 'in an empty --data-path'}: expected {self._path / 'train'}/CLASS/IMAGE")
 
     def facts(self) -> Facts:
         """File names are counted; no file is opened."""
         root, classes = self._training_folder()
-        return Facts(len(list_images(root, classes, range(len(classes)))), tuple(classes))
+        return Facts(len(self._training_files(root, classes)), tuple(classes))
 
     def training_set(self, size: int, preprocessing: str, seed: int) -> FolderImages:
-        """Pictures under train/."""
+        """The training pictures; a class without any is said."""
         root, classes = self._training_folder()
-        files = list_images(root, classes, range(len(classes)))
-        return FolderImages(root, files, classes, size, preprocessing, seed, read_bounding_boxes(self._boxes))
+        files = self._training_files(root, classes)
+        counts = np.bincount(files.labels, minlength=len(classes))
+        if not counts.all():
+            empty = [printable(name) for name, count in zip(classes, counts) if not count]
+            logger.warning("no training pictures of %d of %d classes in %s: %s", len(empty), len(classes), root, ", ".join(empty[:5]))
+        boxes = read_bounding_boxes(self._boxes, files) if self._boxes else None
+        return FolderImages(files, classes, size, Preparation(preprocessing, seed, boxes))
 
     def validation_set(self, size: int, classes: Optional[Sequence[str]]) -> FolderImages:
-        """Pictures under val/; train/ is looked at for the classes alone, where they are not given."""
-        root = self._validation_folder()
+        """The validation pictures: those under val/, the share that is held out, or all, where the classes are known."""
+        folder = self._validation_folder()
+        if folder is None and self._share is None and (classes is None or _has_classes(self._path / "train")):
+            raise self._no_validation()
         known = list(classes) if classes is not None else self._training_folder()[1]
-        names = subfolders(root)
-        return FolderImages(root, list_images(root, names, labels_in(known, names, str(root))), known, size)
+        root = folder or self._folder_of_classes()
+        names = class_folders(root)
+        labels = labels_in(known, names, str(root))
+        files = find_pictures(root, names, labels) if self._share is None else find_part(root, names, labels, Part(self._share, True))
+        return FolderImages(_some(files), known, size)
+
+    def _training_files(self, root: Path, classes: List[str]) -> PictureFiles:
+        labels = range(len(classes))
+        if self._share is None:
+            return _some(find_pictures(root, classes, labels))
+        return _some(find_part(root, classes, labels, Part(self._share, False)))
 
     def _training_folder(self) -> Tuple[Path, List[str]]:
-        root = Path(self._path) / "train"
-        if not self._path or not root.is_dir():
-            raise self._missing()
-        classes = subfolders(root)
+        root = self._folder_of_classes()
+        if self._share is None and self._validation_folder() is None:
+            raise self._no_validation()
+        classes = class_folders(root)
         if len(classes) < 2:
-            raise DataError(f"{root} has {len(classes)} class folders, expected at least 2")
+            found = f": {', '.join(map(printable, classes))}" if classes else ""
+            raise DataError(f"{root} has {len(classes)} class folders{found}; expected at least 2, {root}/CLASS/IMAGE")
         if self._num_classes not in (None, len(classes)):
             raise DataError(
                 f"{root} has {len(classes)} classes, ImageNet has {self._num_classes}; for other class folders use --dataset folder"
             )
         return root, classes
 
-    def _validation_folder(self) -> Path:
-        folders = [Path(self._path) / name for name in VALIDATION_FOLDERS if (Path(self._path) / name).is_dir()]
-        if not self._path or not folders:
-            raise self._missing()
-        return folders[0]
+    def _folder_of_classes(self) -> Path:
+        """train/ where it has class folders, otherwise the folder itself, whose class may well be called train."""
+        if _has_classes(self._path / "train"):
+            return self._path / "train"
+        if self._validation_folder() is not None:
+            raise DataError(
+                f"no training pictures in {self._path}: expected {self._path / 'train'}/CLASS/IMAGE beside the validation folder"
+            )
+        return self._path
 
-    def _missing(self) -> DataError:
-        root = Path(self._path)
-        found = f"found: {', '.join(sorted(p.name for p in root.iterdir())[:8])}" if self._path and root.is_dir() else "nothing there"
+    def _validation_folder(self) -> Optional[Path]:
+        """The validation folder beside train/, None where a share is held out; DataError where both are there."""
+        folders = [self._path / name for name in VALIDATION_FOLDERS if _has_classes(self._path / name)]
+        if folders and self._share is not None:
+            raise DataError(f"{folders[0]} has the validation pictures: leave validation_share out, or move that folder away")
+        return folders[0] if folders else None
+
+    def _no_validation(self) -> DataError:
+        found = ", ".join(map(printable, class_folders(self._path)[:8])) or "no folders"
         return DataError(
-            f"no class folders under {self._path or 'an empty --data-path'}: expected {root / 'train'}/CLASS/IMAGE and "
-            f"{root / 'val'}/CLASS/IMAGE ({found})"
+            f"no validation pictures in {self._path}: expected {self._path / 'train'}/CLASS/IMAGE and {self._path / 'val'}/CLASS/IMAGE, or "
+            f"class folders and --validation-share 0.2 (found: {found})"
         )
 
 
-def subfolders(root: Path) -> List[str]:
-    """Names of the folders in a folder, sorted."""
-    return sorted(folder.name for folder in root.iterdir() if folder.is_dir())
+def _has_classes(folder: Path) -> bool:
+    return folder.is_dir() and bool(class_folders(folder))
 
 
-def list_images(root: Path, folders: Sequence[str], labels: Sequence[int]) -> List[Tuple[str, int]]:
-    """Pictures under these folders of `root`: path from there, and the folder's label; DataError where there are none."""
-    files = [
-        (str(path.relative_to(root)), label)
-        for name, label in zip(folders, labels)
-        for path in sorted((root / name).rglob("*"))
-        if path.suffix.lower() in EXTENSIONS
-    ]
-    if not files:
-        raise DataError(f"no images in {root}: expected one folder for each class with {', '.join(sorted(EXTENSIONS))} files in it")
+def _some(files: PictureFiles) -> PictureFiles:
+    if not len(files):
+        kinds = ", ".join(sorted(EXTENSIONS))
+        raise DataError(f"no images in {files.root}: expected one folder for each class with {kinds} files in it")
     return files
-
-
-def read_bounding_boxes(path: str) -> Dict[str, List[Box]]:
-    """Objects by file name from a CSV of `file, xmin, ymin, xmax, ymax` in shares of the image; DataError names a bad line."""
-    boxes: Dict[str, List[Box]] = {}
-    if not path:
-        return boxes
-    try:
-        with open(path, newline="", encoding="utf-8") as file:
-            for number, row in enumerate(csv.reader(file), start=1):
-                try:
-                    left, top, right, bottom = (float(value) for value in row[1:5])
-                except ValueError:
-                    if number == 1:
-                        continue  # a heading
-                    raise DataError(f"{path}, line {number}: expected file, xmin, ymin, xmax, ymax, got {row}") from None
-                boxes.setdefault(Path(row[0]).name, []).append((left, top, right, bottom))
-    except OSError as error:
-        raise DataError(f"--bounding-boxes {path} cannot be read: {error.strerror}") from error
-    return boxes

@@ -8,22 +8,24 @@ from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
 import torch
 from torch.utils.data import Dataset
 
-from .errors import DataError
+from .errors import DataError, UnreadableImage
 
 Key = Tuple[int, int]  # epoch, index
 Item = Tuple[torch.Tensor, int, int]  # image uint8 [3, H, W], label, index of a file that could not be read or -1
-
-UNREADABLE = (OSError, SyntaxError, ValueError, EOFError)  # what Pillow raises for damaged files
+NO_LABEL = -1  # of an item for which no readable image was found
+MAX_UNREADABLE_SHARE = 0.001  # of the images of a set
+MAX_UNREADABLE = 10  # images, where that is more
 
 
 class ImageSet(Dataset, abc.ABC):
-    """A data set of labelled images.
+    """A data set of labelled images, size x size.
 
     An image that cannot be read is replaced by the next that can, and its index comes along with it.
     """
 
-    def __init__(self, classes: List[str]) -> None:
+    def __init__(self, classes: List[str], size: int) -> None:
         self.classes = classes
+        self.size = size
 
     @abc.abstractmethod
     def __len__(self) -> int:
@@ -31,22 +33,35 @@ class ImageSet(Dataset, abc.ABC):
 
     @abc.abstractmethod
     def load(self, key: Key) -> Tuple[torch.Tensor, int]:
-        """Image uint8 [3, H, W] and label; one of UNREADABLE for a damaged file."""
+        """Image uint8 [3, H, W] and label; UnreadableImage for a damaged file."""
 
     @abc.abstractmethod
     def name(self, index: int) -> str:
         """How to call an image in a message."""
 
+    @property
+    def max_unreadable(self) -> int:
+        """How many images may be unreadable."""
+        return max(MAX_UNREADABLE, int(MAX_UNREADABLE_SHARE * len(self)))
+
     def __getitem__(self, key: Any) -> Item:
         epoch, index = key
         failed = -1
-        for candidate in range(index, index + len(self)):
+        for candidate in range(index, index + min(len(self), self.max_unreadable + 1)):
             try:
                 image, label = self.load((epoch, candidate % len(self)))
                 return image, label, failed
-            except UNREADABLE:
-                failed = index if failed < 0 else failed
-        raise OSError("no image of the data set can be read")
+            except UnreadableImage:
+                failed = index
+        return torch.zeros(3, self.size, self.size, dtype=torch.uint8), NO_LABEL, failed
+
+    def fault(self, index: int) -> str:
+        """Why an image cannot be read, which is tried again."""
+        try:
+            self.load((0, index))
+        except UnreadableImage as error:
+            return str(error)
+        return "it could not be read before"
 
 
 class Facts(NamedTuple):

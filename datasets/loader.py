@@ -10,12 +10,11 @@ import torch
 import poptorch
 
 from .errors import DataError
-from .images import ImageSet
+from .images import NO_LABEL, ImageSet
 from .order import Share, TrainingOrder, ValidationOrder
 
 logger = logging.getLogger(__name__)
 
-MAX_UNREADABLE_SHARE = 0.001  # of the images of a set
 Prepare = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -50,7 +49,7 @@ class Loader:
     def __iter__(self) -> Iterator[Tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
         seen = 0
         for pixels, labels, failed in self._loader:
-            self._note(failed)
+            self._note(labels, failed)
             is_real = torch.ones(len(labels), dtype=torch.bool)
             if self._exact is not None:
                 positions = self._exact.share.positions(seen, len(labels), self._exact.batch_size)
@@ -58,18 +57,22 @@ class Loader:
             seen += len(labels)
             yield pixels if self._prepare is None else self._prepare(pixels), labels.to(torch.int32), is_real
 
-    def _note(self, failed: torch.Tensor) -> None:
+    def _note(self, labels: torch.Tensor, failed: torch.Tensor) -> None:
         """Name files that could not be read; DataError when they are too many."""
+        images = self._images
         for index in failed[failed >= 0].tolist():
             if index not in self.unreadable:
                 self.unreadable.add(index)
-                logger.warning("skipped %s: it cannot be read as an image (%d so far)", self._images.name(index), len(self.unreadable))
-        if len(self.unreadable) > MAX_UNREADABLE_SHARE * len(self._images):
-            names = ", ".join(self._images.name(index) for index in sorted(self.unreadable)[:3])
+                logger.warning("skipped %s: %s (%d so far)", images.name(index), images.fault(index), len(self.unreadable))
+        if len(self.unreadable) > images.max_unreadable:
+            names = ", ".join(images.name(index) for index in sorted(self.unreadable)[:3])
             raise DataError(
-                f"{len(self.unreadable)} of {len(self._images)} images cannot be read, more than {MAX_UNREADABLE_SHARE:.1%}: {names}. "
+                f"{len(self.unreadable)} of {len(images)} images cannot be read, more than {images.max_unreadable}: {names}. "
                 "Remove or replace the files"
             )
+        if bool((labels == NO_LABEL).any()):
+            first = int(failed[labels == NO_LABEL][0])
+            raise DataError(f"{images.name(first)} and the {min(len(images) - 1, images.max_unreadable)} images after it cannot be read")
 
 
 def build_training_loader(

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torchvision.transforms import AutoAugment, AutoAugmentPolicy
 
-Box = Tuple[float, float, float, float]  # left, top, right, bottom
+from .pictures import Box, Picture
 
 # TensorFlow's sample_distorted_bounding_box, as the papers use it for training.
 MIN_OBJECT_COVERED = 0.1
@@ -56,25 +56,30 @@ def _covered(crop: Box, target: Box) -> float:
     return overlap_width * overlap_height / area if area > 0 else 0.0
 
 
-def crop_and_flip(image: Image.Image, size: int, objects: Sequence[Box], generator: random.Random) -> torch.Tensor:
+def crop_and_flip(picture: Picture, size: int, objects: Sequence[Box], generator: random.Random) -> torch.Tensor:
     """Random crop resized to size x size, and flipped with probability 1/2: uint8 [3, size, size]."""
-    box = random_crop_box(image.width, image.height, objects, generator)
-    resized = image.resize((size, size), Image.Resampling.BILINEAR, box=box)
-    return flip(to_tensor(resized), generator)
+    box = random_crop_box(picture.width, picture.height, objects, generator)
+    return flip(to_tensor(picture.part(box, size)), generator)
 
 
-def resize_and_centre_crop(image: Image.Image, size: int) -> torch.Tensor:
-    """Shorter side to size * 256 / 224, then the centre: uint8 [3, size, size]."""
+def resize_and_centre_crop(picture: Picture, size: int) -> torch.Tensor:
+    """What a resize of the shorter side to size * 256 / 224 has in its centre: uint8 [3, size, size]."""
     shorter = int(size / VALIDATION_CROP)
-    scale = shorter / min(image.width, image.height)
-    resized = image.resize((max(size, round(image.width * scale)), max(size, round(image.height * scale))), Image.Resampling.BILINEAR)
-    left, top = (resized.width - size) // 2, (resized.height - size) // 2
-    return to_tensor(resized.crop((left, top, left + size, top + size)))
+    scale = shorter / min(picture.width, picture.height)
+    left, right = _centre(picture.width, max(size, round(picture.width * scale)), size)
+    top, bottom = _centre(picture.height, max(size, round(picture.height * scale)), size)
+    return to_tensor(picture.part((left, top, right, bottom), size))
 
 
-def resize(image: Image.Image, size: int) -> torch.Tensor:
-    """The whole image at size x size: uint8 [3, size, size]."""
-    return to_tensor(image.resize((size, size), Image.Resampling.BILINEAR))
+def _centre(side: int, resized: int, size: int) -> Tuple[float, float]:
+    """Where, on the side of a picture, the `size` pixels in the middle of that side resized begin and end."""
+    first = (resized - size) // 2
+    return first * side / resized, (first + size) * side / resized
+
+
+def resize(picture: Picture, size: int) -> torch.Tensor:
+    """The whole picture at size x size: uint8 [3, size, size]."""
+    return to_tensor(picture.part((0, 0, picture.width, picture.height), size))
 
 
 def to_tensor(image: Image.Image) -> torch.Tensor:

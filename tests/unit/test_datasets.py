@@ -17,8 +17,7 @@ from config import ConfigError, DataConfig
 from datasets.arrays import load_digits
 from datasets.errors import DataError
 from datasets.factory import build_image_sets, build_training_set, build_validation_set, training_facts
-from datasets.folders import read_bounding_boxes
-from datasets.idx import read_idx
+from datasets.pictures import Picture
 from datasets.preprocessing import random_crop_box, resize_and_centre_crop, shift
 
 
@@ -154,14 +153,6 @@ def write_idx(path, values):
     path.write_bytes(gzip.compress(header + values.tobytes()))
 
 
-def test_a_cut_idx_file_is_refused(tmp_path):
-    write_idx(tmp_path / "x.gz", np.zeros((4, 4), np.uint8))
-    whole = gzip.decompress((tmp_path / "x.gz").read_bytes())
-    (tmp_path / "x.gz").write_bytes(gzip.compress(whole[:-3]))
-    with pytest.raises(DataError, match="cut short"):
-        read_idx(str(tmp_path), "x")
-
-
 def test_generated_images_follow_the_seed():
     config = DataConfig(dataset="generated", generated_images=20, image_size=8, preprocessing="none")
     first, again, other = (build_image_sets(config, seed).training for seed in (1, 1, 2))
@@ -190,7 +181,7 @@ def test_crops_cover_a_tenth_of_an_object():
 def test_validation_crop_is_the_centre():
     pixels = np.zeros((256, 512, 3), np.uint8)
     pixels[:, 256 - 112 : 256 + 112] = 200  # the columns that a 224 crop of the centre keeps
-    image = resize_and_centre_crop(Image.fromarray(pixels), 224)
+    image = resize_and_centre_crop(Picture(Image.fromarray(pixels)), 224)
     assert image.shape == (3, 224, 224)
     assert image.min() == 200
 
@@ -203,17 +194,6 @@ def test_shift_moves_by_whole_pixels(seed):
     assert moved.shape == image.shape
     centre = moved[0, 8, 8].item()
     assert centre in {image[0, 8 + down, 8 + right].item() for down in range(-2, 3) for right in range(-2, 3)}
-
-
-def test_bounding_boxes_are_read_and_bad_lines_named(tmp_path):
-    path = tmp_path / "boxes.csv"
-    path.write_text("file,xmin,ymin,xmax,ymax\na.JPEG,0.1,0.2,0.5,0.6\na.JPEG,0,0,1,1\n")
-    assert read_bounding_boxes(str(path)) == {"a.JPEG": [(0.1, 0.2, 0.5, 0.6), (0.0, 0.0, 1.0, 1.0)]}
-    path.write_text("a.JPEG,0.1,0.2,0.5,0.6\nb.JPEG,0.1,0.2\n")
-    with pytest.raises(DataError, match="line 2"):
-        read_bounding_boxes(str(path))
-    with pytest.raises(DataError, match="cannot be read"):
-        read_bounding_boxes(str(tmp_path / "none.csv"))
 
 
 def test_photographs_are_prepared_as_asked(picture_folder):

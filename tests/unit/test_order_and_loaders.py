@@ -11,6 +11,7 @@ import poptorch
 from config import DataConfig
 from datasets.errors import DataError
 from datasets.factory import build_image_sets
+from datasets.images import ImageSet
 from datasets.loader import build_training_loader, build_validation_loader
 from datasets.order import Share, TrainingOrder, ValidationOrder
 
@@ -119,8 +120,43 @@ def test_a_damaged_file_is_skipped_counted_and_named(tmp_path, caplog):
 
 def test_too_many_damaged_files_stop_the_run(tmp_path):
     root = damaged_folder(tmp_path, 40)
-    (root / "train" / "b" / "00001.png").write_text("not a picture")
+    for index in range(11):
+        (root / "train" / "b" / f"{index:05d}.png").write_text("not a picture")
     sets = build_image_sets(folder_config(root, image_size=8), seed=0)
     loader, _ = build_training_loader(sets.training, options(), 40, seed=0, num_workers=0)
-    with pytest.raises(DataError, match="1 of 40 images cannot be read, more than 0.1%.*00001.png"):
+    with pytest.raises(DataError, match="11 of 40 images cannot be read, more than 10: .*00000.png, .*00001.png, .*00002.png. Remove"):
         list(loader)
+
+
+@pytest.mark.parametrize(("images", "expected"), [(1, 10), (10_999, 10), (11_000, 11), (1_281_167, 1281)])
+def test_as_many_files_may_be_damaged_as_the_larger_of_ten_and_a_thousandth(images, expected):
+    class Counted(ImageSet):
+        def __len__(self):
+            return images
+
+        def load(self, key):
+            raise AssertionError
+
+        name = load
+
+    assert Counted(["a", "b"], 8).max_unreadable == expected
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_set_of_damaged_files_alone_is_an_error_in_one_line(tmp_path, workers):
+    root = damaged_folder(tmp_path, 4)
+    for path in (root / "val").rglob("*.png"):
+        path.write_bytes(b"")
+    sets = build_image_sets(folder_config(root, image_size=8), seed=0)
+    with pytest.raises(DataError) as caught:
+        list(build_validation_loader(sets.validation, options(), 2, num_workers=workers))
+    assert "00000.png and the 3 images after it cannot be read" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_what_vanishes_while_it_is_read_is_named(tmp_path, caplog):
+    root = damaged_folder(tmp_path, 40)
+    sets = build_image_sets(folder_config(root, image_size=8), seed=0)
+    (root / "val" / "b" / "00007.png").unlink()
+    real = [is_real for _, _, is_real in build_validation_loader(sets.validation, options(), 10, num_workers=0)]
+    assert int(torch.cat(real).sum()) == 39
+    assert "b/00007.png: [Errno 2] No such file or directory" in caplog.text
