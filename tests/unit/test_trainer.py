@@ -1,0 +1,290 @@
+"""The loop with programs of the test's own: no IPU Model, no network, a few milliseconds a run."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import math
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings, strategies as st
+from torch import nn
+
+from config import AveragingConfig, load_preset
+from training.averaging import WeightAverage
+from training.errors import TrainingError
+from training.parts import TrainingProgram, ValidationProgram
+from training.run import Run
+from training.run.checkpoint import load_checkpoint
+from training.schedule import Rates
+from training.step import Step
+from training.stopping import Interrupt, StopVote
+from training.trainer import Trainer
+from training.validation import Validator
+
+CALLS = 3  # in an epoch
+CLASSES = ["a", "b"]
+
+
+@dataclass
+class Device:
+    """What two executors share, and the test looks at."""
+
+    holder: object = None
+    calls: list = field(default_factory=list)  # (epoch, call, learning rate)
+    interrupt: Interrupt = field(default_factory=Interrupt)
+    stop_after: int = 0  # calls
+    loss_of: object = lambda weight: 1 / (1 + weight)
+
+
+class Attaching:
+    """The half of an executor that takes and gives the device."""
+
+    def __init__(self, device):
+        self.device, self.compiled = device, False
+
+    def isCompiled(self):
+        return self.compiled
+
+    def isAttachedToDevice(self):
+        return self.device.holder is self
+
+    def attachToDevice(self):
+        assert self.device.holder is None, "the device is taken"
+        self.device.holder = self
+
+    def detachFromDevice(self):
+        assert self.device.holder is self
+        self.device.holder = None
+
+
+class TrainingExecutor(Attaching):
+    """A call adds learning rate x the image to the weight, and draws one random number."""
+
+    def __init__(self, device, network):
+        super().__init__(device)
+        self.network, self.weight, self.rng_state, self.rate = network, None, [0], None
+
+    def compile(self, images, labels):
+        self.compiled, self.weight = True, float(self.network.weight.detach())
+        self.attachToDevice()
+
+    def setOptimizer(self, optimizer):
+        self.rate = optimizer.param_groups[0]["lr"]
+
+    def copyWeightsToHost(self):
+        with torch.no_grad():
+            self.network.weight.fill_(self.weight)
+
+    def __call__(self, images, labels):
+        assert self.device.holder is self
+        epoch, call = (int(value) for value in images[:2])
+        self.device.calls.append((epoch, call, self.rate))
+        self.rng_state = [self.rng_state[0] + 1]
+        self.weight += self.rate * (1 + call) + self.rng_state[0] / 1024
+        if len(self.device.calls) == self.device.stop_after:
+            self.device.interrupt.signal_number = 2
+        return torch.tensor([self.device.loss_of(self.weight)]), torch.tensor([1.0])
+
+
+class InferenceExecutor(Attaching):
+    """Class 0 for every image while the weight is below 1, then class 1."""
+
+    def __init__(self, device, network):
+        super().__init__(device)
+        self.network, self.weight = network, None
+
+    def compile(self, images):
+        self.compiled = True
+        self.attachToDevice()
+        self.copyWeightsToDevice()
+
+    def copyWeightsToDevice(self):
+        self.weight = float(self.network.weight.detach())
+
+    def __call__(self, images):
+        if self.device.holder is None:
+            self.attachToDevice()
+            self.copyWeightsToDevice()
+        assert self.device.holder is self
+        best = int(self.weight >= 1)
+        return torch.eye(2)[[best] * len(images)]
+
+
+class Optimizer:
+    def __init__(self):
+        self.param_groups, self.loss_scaling, self.seen = [{"lr": -1.0}], 1.0, 0
+
+    def state_dict(self):
+        return {"lr": self.param_groups[0]["lr"]}
+
+    def load_state_dict(self, state):
+        self.param_groups[0]["lr"] = state["lr"]
+
+
+@dataclass
+class Order:
+    epoch: int = 0
+    first_call: int = 0
+    calls_per_epoch: int = CALLS
+
+
+class TrainingBatches:
+    """Images that say their epoch and call."""
+
+    classes = CLASSES
+
+    def __init__(self, order):
+        self.order = order
+
+    def __iter__(self):
+        for call in range(self.order.first_call, CALLS):
+            yield torch.tensor([self.order.epoch, call]), torch.zeros(1), torch.ones(1, dtype=torch.bool)
+
+
+class ValidationBatches:
+    """Four images, one of which is class 0."""
+
+    classes = CLASSES
+
+    def __iter__(self):
+        yield torch.zeros(4), torch.tensor([0, 1, 1, 1]), torch.ones(4, dtype=torch.bool)
+
+
+def network():
+    made = nn.Linear(1, 1, bias=False)
+    with torch.no_grad():
+        made.weight.zero_()
+    return made
+
+
+def trainer_in(folder, device, **fields):
+    """A trainer of the two programs above, with a run in a folder."""
+    fixed = dict(epochs=2, log_every_steps=1, micro_batch_size=3, replicas=1, gradient_accumulation=1, averaging="none", pipeline_splits=())
+    config = load_preset("tiny", {**fixed, **fields})
+    order, own, validated = Order(), network(), network()
+    training = TrainingProgram(TrainingExecutor(device, own), own, Optimizer(), TrainingBatches(order), order)
+    validation = ValidationProgram(InferenceExecutor(device, validated), validated, ValidationBatches())
+    step = Step(training, config.batch, Rates(config.schedule, config.optimizer, config.learning_rate))
+    average = WeightAverage(config.averaging, config.schedule.epochs)
+    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+    return Trainer(training, step, StopVote(device.interrupt), Validator(validation), average, Run(config, folder))
+
+
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch):
+    monkeypatch.setattr("training.run.keeping.draw_curves", lambda *_: None)
+
+
+def rows(folder, name="training.csv"):
+    with open(folder / name, newline="") as file:
+        return [{k: v for k, v in row.items() if k not in ("images_per_second", "data_wait")} for row in csv.DictReader(file)]
+
+
+def test_epochs_of_calls_with_the_rate_of_their_middle(tmp_path):
+    device = Device()
+    summary, code = trainer_in(tmp_path, device, schedule="cosine", warmup_epochs=0.0, base_learning_rate=1 / 3).train()
+    # Full rate 1/3 x 3 images; call n of 6 is trained at (1 + cos(pi (n + 1/2) / 6)) / 2.
+    wanted = [(n // 3, n % 3, pytest.approx((1 + math.cos(math.pi * (n + 0.5) / 6)) / 2)) for n in range(6)]
+    assert (code, device.calls) == (0, wanted)
+    assert [row["update"] for row in rows(tmp_path)] == list("123456")
+    assert (summary["epochs"], summary["updates"]) == (2, 6)
+    assert device.holder is not None  # the training model took the device back after validation
+
+
+def test_several_updates_in_a_call_count_as_such(tmp_path):
+    trainer_in(tmp_path, Device(), device_iterations=4, log_every_steps=8).train()
+    # 3 calls x 4 updates: 8 is passed by the second call of each epoch, and ends of epochs are logged always.
+    assert [row["update"] for row in rows(tmp_path)] == ["8", "12", "16", "24"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "validated", "files"),
+    [
+        ({}, ["1", "2", "3"], {"last.pt", "best.pt"}),
+        ({"validate_every_epochs": 2}, ["2", "3"], {"last.pt", "best.pt"}),
+        ({"validate_every_epochs": 0, "checkpoint_every_epochs": 2}, ["3"], {"last.pt", "best.pt", "epoch-0002.pt"}),
+    ],
+)
+def test_what_is_due_happens_at_ends_of_epochs(tmp_path, fields, validated, files):
+    trainer_in(tmp_path, Device(), epochs=3, **fields).train()
+    assert [row["epoch"] for row in rows(tmp_path, "validation.csv")] == validated
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == files
+
+
+def test_the_best_checkpoint_is_the_first_of_the_best(tmp_path):
+    """The weight grows by 0.1 x (1 + 2 + 3) = 0.6 an epoch and passes 1 in the second: 25 %, then 75 % twice."""
+    device = Device()
+    fields = dict(epochs=3, schedule="constant", warmup_epochs=0.0, base_learning_rate=0.1 / 3)
+    summary, _ = trainer_in(tmp_path, device, **fields).train()
+    assert [float(row["top1"]) for row in rows(tmp_path, "validation.csv")] == [25.0, 75.0, 75.0]
+    assert (summary["best_epoch"], summary["best_val_top1"]) == (2, 75.0)
+    assert load_checkpoint(tmp_path / "checkpoints" / "best.pt")["position"]["epoch"] == 2
+
+
+def test_both_kinds_of_weights_are_validated_and_the_average_is_preferred(tmp_path):
+    """The weight grows by 0.05 x (1 + 2 + 3) = 0.3 an epoch and is 1.2 after four; the average stays below 1."""
+    fields = dict(averaging="exponential", averaging_decay=0.9, schedule="constant", warmup_epochs=0.0, base_learning_rate=0.05 / 3)
+    summary, _ = trainer_in(tmp_path, Device(), epochs=4, **fields).train()
+    found = [(row["weights"], float(row["top1"])) for row in rows(tmp_path, "validation.csv")]
+    assert [kind for kind, _ in found] == ["current", "averaged"] * 4
+    assert found[-2:] == [("current", 75.0), ("averaged", 25.0)]
+    assert (summary["val_top1"], summary["weights"], summary["best_val_top1"]) == (25.0, "averaged", 25.0)
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(stops=st.lists(st.integers(1, 4), min_size=1, max_size=3), kind=st.sampled_from(["none", "exponential", "mean"]))
+def test_a_run_that_is_stopped_anywhere_goes_on_bit_for_bit(tmp_path_factory, stops, kind):
+    """After any call, be it the last of an epoch, whose end is then still to come; again and again."""
+    fields = dict(averaging=kind, averaging_decay=0.75, averaging_last=1, optimizer="sgd", schedule="cosine", warmup_epochs=0.5)
+    whole, parts = tmp_path_factory.mktemp("whole"), tmp_path_factory.mktemp("parts")
+    trainer_in(whole, Device(), **fields).train()
+    code, checkpoint = 0, None
+    for number in [*stops, 0]:
+        trainer = trainer_in(parts, Device(stop_after=number), **fields)
+        if checkpoint is not None:
+            trainer.restore(checkpoint)
+        code = trainer.train()[1]
+        checkpoint = load_checkpoint(parts / "checkpoints" / "last.pt")
+    assert code == 0
+    for name in ("training.csv", "validation.csv"):
+        assert rows(parts, name) == rows(whole, name)
+    expected = load_checkpoint(whole / "checkpoints" / "last.pt")
+    for key in ("model", "optimizer", "averaging", "device_random", "config"):
+        assert checkpoint[key] == expected[key], key
+
+
+def test_a_signal_ends_with_its_exit_code_and_a_checkpoint(tmp_path):
+    device = Device(stop_after=2)
+    summary, code = trainer_in(tmp_path, device).train()
+    assert (code, len(device.calls), summary["updates"]) == (130, 2, 2)
+    assert load_checkpoint(tmp_path / "checkpoints" / "last.pt")["position"]["call"] == 2
+
+
+def test_checkpoints_between_ends_of_epochs(tmp_path, monkeypatch):
+    saved = []
+    monkeypatch.setattr(
+        "training.run.keeping.save_checkpoint", lambda path, payload: saved.append((path.name, payload["position"]["update"]))
+    )
+    trainer_in(tmp_path, Device(), epochs=1, checkpoint_every_steps=2).train()
+    assert saved == [("last.pt", 2), ("last.pt", 3), ("best.pt", 3)]
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_what_was_written(tmp_path):
+    device = Device(loss_of=lambda weight: math.nan if len(device.calls) == 2 else 1.0)
+    with pytest.raises(TrainingError, match="not finite after update 1"):
+        trainer_in(tmp_path, device, checkpoint_every_steps=1).train()
+    assert load_checkpoint(tmp_path / "checkpoints" / "last.pt")["position"]["update"] == 1
+
+
+def test_all_of_an_averages_state_comes_back():
+    """The epoch of the last update among it, from which the decay of the next is counted."""
+    whole = WeightAverage(AveragingConfig(averaging="exponential", averaging_decay=0.5), epochs=9)
+    whole.update({"w": torch.tensor([4.0])}, 1)
+    again = WeightAverage(AveragingConfig(averaging="exponential", averaging_decay=0.5), epochs=9)
+    again.load_state_dict(copy.deepcopy(whole.state_dict()))
+    for average in (whole, again):
+        average.update({"w": torch.tensor([0.0])}, 3)
+        assert average.weights["w"].item() == 4.0 * 0.5**2  # two epochs have passed
