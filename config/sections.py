@@ -27,10 +27,19 @@ class ModelConfig(Section):
     expand_ratio: int = Field(4, ge=1, description="channels inside a block / channels that enter it")
     norm: Literal["batch", "group", "layer", "none"] = Field("layer", description="normalisation")
     norm_groups: int = Field(4, ge=1, description="groups of group norm")
+    norm_channel_grouping: Literal["contiguous", "strided"] = Field(
+        "contiguous",
+        description="channels of a group of group norm: neighbours, as in PyTorch, or every norm_groups-th, as in TensorFlow on IPUs",
+    )
     norm_epsilon: float = Field(1e-3, gt=0, description="added to the variance in norms")
     batch_norm_momentum: float = Field(0.1, gt=0, le=1, description="share of a new batch in batch norm's running statistics")
     proxy_norm: bool = Field(False, description="normalise activations against a Gaussian proxy; with layer or group norm")
     proxy_epsilon: float = Field(0.03, gt=0, description="added to the variance in Proxy Norm")
+    proxy_norm_scale: Literal["folded", "everywhere"] = Field(
+        "folded",
+        description="where Proxy Norm's scale acts: everywhere, at each activation, or, as published, folded: into the gate of "
+        "squeeze-and-excitation, dropped before the pooling",
+    )
     dropout: float = Field(0.2, ge=0, lt=1, description="probability before the classifier")
     drop_path: float = Field(0.2, ge=0, lt=1, description="probability to skip the last block; rises linearly from 0")
     trainable_layers: Tuple[str, ...] = Field(

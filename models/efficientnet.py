@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, List
 
+from timm.models._efficientnet_blocks import SqueezeExcite
 from timm.models._efficientnet_builder import decode_arch_def, round_channels
 from timm.models.efficientnet import EfficientNet
 from torch import nn
@@ -25,6 +26,7 @@ from .architectures import (
 )
 from .initialisation import initialise_efficientnet
 from .norm import build_norm_act
+from .squeeze_excite import ScaledSqueezeExcite, fold_proxy_scales
 
 
 def build_efficientnet(config: ModelConfig, num_classes: int) -> nn.Module:
@@ -33,6 +35,7 @@ def build_efficientnet(config: ModelConfig, num_classes: int) -> nn.Module:
     `group_size` 1 gives depthwise convolutions, 16 groups of 16 channels. ValueError where the group size does not divide.
     """
     size = SIZES[config.architecture]
+    is_folded = config.proxy_norm and config.proxy_norm_scale == "folded"
     model = EfficientNet(
         block_args=decode_arch_def(stage_definitions(config, size)),
         num_classes=num_classes,
@@ -42,11 +45,14 @@ def build_efficientnet(config: ModelConfig, num_classes: int) -> nn.Module:
         pad_type="same",
         norm_layer=_plain_function(build_norm_act(config, nn.SiLU)),
         act_layer=nn.SiLU,
+        se_layer=ScaledSqueezeExcite if is_folded else SqueezeExcite,
         drop_rate=config.dropout,
         drop_path_rate=config.drop_path,
     )
     stem: Any = model.conv_stem
     stem.stride = (size.stem_stride, size.stem_stride)  # timm's stem always halves; this one pads by its stride
+    if is_folded:
+        fold_proxy_scales(model)
     initialise_efficientnet(model)
     return model
 

@@ -12,17 +12,10 @@ from torch.nn import functional as F
 from config import ConfigError, ModelConfig
 
 from .float32 import float32_buffers
+from .group_norm import GroupNorm
 from .proxy_norm import ProxyNormAct
 
 NormAct = Callable[..., nn.Module]  # (channels, apply_act=True) -> norm, with activation if apply_act
-
-
-class ScaleOnlyGroupNorm(nn.GroupNorm):
-    """Group norm with a learned scale and no learned shift, for the projections between proxy-normalised activations."""
-
-    def __init__(self, num_groups: int, num_channels: int, eps: float) -> None:
-        super().__init__(num_groups, num_channels, eps=eps)
-        self.bias = None  # type: ignore[assignment]
 
 
 class BatchNorm2d(nn.BatchNorm2d):
@@ -60,10 +53,10 @@ def _norm_act(
 
 
 def _proxy_norm_act(config: ModelConfig, channels: int, apply_act: bool = True, **_: Any) -> nn.Module:
-    num_groups = group_count(config, channels)
-    if not apply_act:
-        return ScaleOnlyGroupNorm(num_groups, channels, eps=config.norm_epsilon)
-    return ProxyNormAct(channels, num_groups, config.norm_epsilon, config.proxy_epsilon)
+    num_groups, is_strided = group_count(config, channels), config.norm_channel_grouping == "strided"
+    if not apply_act:  # a projection between proxy-normalised activations
+        return GroupNorm(num_groups, channels, config.norm_epsilon, is_strided, has_shift=False)
+    return ProxyNormAct(channels, num_groups, config.norm_epsilon, config.proxy_epsilon, is_strided)
 
 
 def group_count(config: ModelConfig, channels: int) -> int:
@@ -79,11 +72,11 @@ def _batch_norm(config: ModelConfig, channels: int) -> nn.Module:
 
 
 def _group_norm(config: ModelConfig, channels: int) -> nn.Module:
-    return nn.GroupNorm(group_count(config, channels), channels, eps=config.norm_epsilon)
+    return GroupNorm(group_count(config, channels), channels, config.norm_epsilon, config.norm_channel_grouping == "strided")
 
 
 def _layer_norm(config: ModelConfig, channels: int) -> nn.Module:
-    return nn.GroupNorm(1, channels, eps=config.norm_epsilon)
+    return GroupNorm(1, channels, config.norm_epsilon)
 
 
 def _no_norm(config: ModelConfig, channels: int) -> nn.Module:

@@ -11,8 +11,9 @@ from torch import nn
 from config import ConfigError, ModelConfig
 from models.architectures import RESNETS
 from models.factory import build_model
+from models.group_norm import GroupNorm
 from models.initialisation import TRUNCATED_DEVIATION
-from models.norm import ScaleOnlyGroupNorm, norm_parameter_names
+from models.norm import norm_parameter_names
 from models.proxy_norm import ProxyNormAct
 
 NORMS = {
@@ -71,7 +72,7 @@ def test_norm_groups_that_do_not_divide_are_refused():
 
 def test_projections_between_proxy_norms_have_no_shift():
     network = build_model(cifar(proxy_norm=True), 10)
-    projections = [module for module in network.modules() if isinstance(module, ScaleOnlyGroupNorm)]
+    projections = [module for module in network.modules() if isinstance(module, GroupNorm)]
     assert len(projections) == 16
     assert all(module.bias is None for module in projections)
     assert isinstance(network.bn1, ProxyNormAct)

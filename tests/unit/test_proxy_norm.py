@@ -6,7 +6,14 @@ import torch
 from hypothesis import given, settings, strategies as st
 from torch.nn import functional as F
 
-from models.proxy_norm import NUM_QUANTILES, ProxyNormAct, gaussian_quantiles, proxy_norm_activation, proxy_statistics
+from models.proxy_norm import (
+    NUM_QUANTILES,
+    ProxyNormAct,
+    centred_activation,
+    gaussian_quantiles,
+    proxy_norm_activation,
+    proxy_statistics,
+)
 
 EPSILON = 0.03
 
@@ -46,6 +53,20 @@ def test_gradients_pass_gradcheck(generator):
     inputs = [value.requires_grad_() for value in draw(generator)]
     quantiles = gaussian_quantiles().double()
     assert torch.autograd.gradcheck(lambda *values: proxy_norm_activation(*values, quantiles, EPSILON), inputs)
+
+
+def test_the_two_parts_multiplied_are_the_whole(generator):
+    x, *parameters = draw(generator)
+    proxy = (*parameters, gaussian_quantiles().double(), EPSILON)
+    centred, scale = centred_activation(x, *proxy)
+    torch.testing.assert_close(centred * scale.view(1, -1, 1, 1), proxy_norm_activation(x, *proxy), atol=1e-12, rtol=1e-12)
+
+
+def test_gradients_of_both_parts_pass_gradcheck(generator):
+    inputs = [value.requires_grad_() for value in draw(generator)]
+    quantiles = gaussian_quantiles().double()
+    assert torch.autograd.gradcheck(lambda *values: centred_activation(*values, quantiles, EPSILON), inputs)
+    assert torch.autograd.gradcheck(lambda *values: centred_activation(*values, quantiles, EPSILON)[0], inputs)
 
 
 def test_gradients_are_those_of_the_equation(generator):

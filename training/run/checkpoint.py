@@ -14,6 +14,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 import torch
 
 from config import SECTION_OF_FIELD, SECTIONS, Config, ConfigError
+from config.stored import as_stored
 
 from ..errors import CheckpointError
 
@@ -81,7 +82,7 @@ def load_checkpoint(path: Path, is_mapped: bool = False) -> Dict[str, Any]:
         raise CheckpointError(f"{path} is not a checkpoint of this application: train.py writes them to RUN/checkpoints")
     if payload["version"] != VERSION:
         raise CheckpointError(f"{path} has version {payload['version']}, this program reads version {VERSION}")
-    return payload
+    return {**payload, "config": as_stored(payload.get("config", {}))}
 
 
 def find_checkpoint(place: Path) -> Path:

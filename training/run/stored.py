@@ -66,8 +66,8 @@ def read_end(place: Path) -> Checkpoint:
 def starting_weights(source: Checkpoint, config: Config) -> Mapping[str, torch.Tensor]:
     """The averaged weights of a checkpoint, else its current ones; CheckpointError where its network is not the config's."""
     stored, wanted = source.payload["config"]["model"], plain_config(config)["model"]
-    shape_fields = ("architecture", "group_size", "expand_ratio", "norm", "proxy_norm")
-    differing = [f"{field} {stored[field]!r}, the config {wanted[field]!r}" for field in shape_fields if stored[field] != wanted[field]]
+    network_fields = ("architecture", "group_size", "expand_ratio", "norm", "proxy_norm", "proxy_norm_scale")
+    differing = [f"{field} {stored[field]!r}, the config {wanted[field]!r}" for field in network_fields if stored[field] != wanted[field]]
     if differing:
         raise CheckpointError(
             f"{source.path} is of another network: it has {'; '.join(differing)}. Give the --config of its preset, or none"
