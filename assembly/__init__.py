@@ -9,6 +9,7 @@ from .estimates import Case as Case, estimate_config as estimate_config
 from .phases import (
     facts_of as facts_of,
     following as following,
+    phases_of as phases_of,
     prepare_phases as prepare_phases,
     resolution_warning as resolution_warning,
 )

@@ -1,4 +1,4 @@
-"""The scripts as a user starts them: one process each."""
+"""The scripts as a user starts them: in this process where that tells the same, in one of their own where signals and pipes matter."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
+
+import summary as summary_entry
+import train as training_entry
+import validate as validation_entry
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -26,7 +30,23 @@ def finish(*arguments, **settings):
 
 
 def train(*arguments):
-    return ("train.py", "--config", "tiny", "--log-every-steps", "1", *arguments)
+    """tiny without norms, which is compiled soonest."""
+    return ("train.py", "--config", "tiny", "--norm", "none", "--no-proxy-norm", "--log-every-steps", "1", *arguments)
+
+
+@pytest.fixture
+def ended(monkeypatch, capsys):
+    """Runs a program in this process: exit code, standard output, standard error."""
+
+    def run(entry, *arguments):
+        monkeypatch.setattr(sys, "argv", [f"{entry.__name__}.py", *map(str, arguments)])
+        try:
+            code = entry.main()
+        except SystemExit as exit_:
+            code = exit_.code
+        return (code, *capsys.readouterr())
+
+    return run
 
 
 def losses(folder):
@@ -40,15 +60,15 @@ def test_help_does_not_wait_for_torch():
     assert " argparse\n" in imported and " torch\n" not in imported
 
 
-def test_a_dry_run_shows_derived_values():
-    code, out, _ = finish("train.py", "--config", "tiny", "--dry-run")
+def test_a_dry_run_shows_derived_values(ended):
+    code, out, _ = ended(training_entry, "--config", "tiny", "--dry-run")
     assert code == 0
     for line in ("global_batch_size: 18", "ipus: 4", "steps_per_epoch: 3", "learning_rate: 0.018"):
         assert line in out
 
 
-def test_a_dry_run_of_the_papers_preset_needs_no_images():
-    code, out, _ = finish("train.py", "--config", "efficientnet-b0-g16-gn-16ipu", "--dry-run")
+def test_a_dry_run_of_the_papers_preset_needs_no_images(ended):
+    code, out, _ = ended(training_entry, "--config", "efficientnet-b0-g16-gn-16ipu", "--dry-run")
     assert code == 0
     # 1,281,167 // 768 = 1,668 updates an epoch; 2^-14 * 768 = 0.046875
     for line in ("global_batch_size: 768", "ipus: 16", "steps_per_epoch: 1668", "learning_rate: 0.046875", "published number"):
@@ -56,25 +76,39 @@ def test_a_dry_run_of_the_papers_preset_needs_no_images():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "fragment"),
+    ("entry", "arguments", "code", "fragment"),
     [
-        (["--config", "tinny"], 2, "did you mean 'tiny'"),
-        (["--config", "tiny", "--pipeline-splits", "blocks.9.0"], 1, "no module 'blocks.9.0'"),
-        (["--config", "tiny", "--gradient-accumulation", "2"], 1, "gradientAccumulation must be greater"),
-        (["--config", "tiny", "--resume", "README.md"], 1, "not a whole checkpoint"),
-        (["--config", "digits", "--dataset", "folder", "--data-path", "/nowhere"], 1, "/nowhere/train/CLASS/IMAGE"),
+        (training_entry, ["--config", "tinny"], 2, "did you mean 'tiny'"),
+        (training_entry, ["--config", "tiny", "--pipeline-splits", "blocks.9.0"], 1, "no module 'blocks.9.0'"),
+        (training_entry, ["--config", "tiny", "--gradient-accumulation", "2"], 1, "gradientAccumulation must be greater"),
+        (training_entry, ["--config", "tiny", "--resume", "README.md"], 1, "not a whole checkpoint"),
+        (training_entry, ["--config", "digits", "--dataset", "folder", "--data-path", "/nowhere"], 1, "/nowhere/train/CLASS/IMAGE"),
+        (training_entry, ["--config", "tiny", "--fine-tune-epochs", "1"], 2, "fine_tune_image_size"),
+        (training_entry, ["--fine-tune-from", "nowhere"], 1, "no checkpoint at nowhere"),
+        (training_entry, ["--config", "tiny", "--architecture", "efficientnet-b0"], 1, "image size 8 is too small for"),
+        (training_entry, ["--config", "tiny", "--generated-images", "17"], 1, "has 17 images, one call consumes 18"),
+        (validation_entry, ["--checkpoint", "x", "--image-sizes", "320:160:32"], 2, "expected FIRST:LAST:STEP such as 160:320:32"),
+        (validation_entry, ["--checkpoint", "x", "--averaged", "mean", "--weights", "current"], 2, "leave out --weights"),
+        (summary_entry, ["efficientnet-b9"], 2, "unknown preset 'efficientnet-b9'"),
     ],
 )
-def test_a_mistake_is_one_line_and_no_traceback(tmp_path, arguments, code, fragment):
-    returned, _, error = finish("train.py", *arguments, "--output", str(tmp_path / "run"))
+def test_a_mistake_is_one_line_and_an_exit_code(ended, tmp_path, entry, arguments, code, fragment):
+    output = ["--output", tmp_path / "run"] if entry is not summary_entry else []
+    returned, _, error = ended(entry, *arguments, *output)
     assert returned == code
-    assert fragment in error and "Traceback" not in error
+    assert fragment in error and error.count("\n") == 1
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_a_mistake_has_no_traceback_in_a_process_of_its_own(tmp_path):
+    code, _, error = finish("train.py", "--config", "tiny", "--pipeline-splits", "blocks.9.0", "--output", str(tmp_path / "run"))
+    assert code == 1 and "no module 'blocks.9.0'" in error and "Traceback" not in error
     assert len([line for line in error.splitlines() if not line.startswith("IPU Model")]) == 1
 
 
-@pytest.mark.parametrize("last", ["--dry-run", pytest.param("--log-every-steps=1", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("last", ["--dry-run", pytest.param("--epochs=1", marks=pytest.mark.slow)])
 def test_output_that_nobody_reads_ends_the_program_without_a_word(tmp_path, last):
-    process = start("train.py", "--config", "tiny", "--output", str(tmp_path / "run"), last)
+    process = start(*train("--output", str(tmp_path / "run"), last))
     process.stdout.close()
     process.stdout = None
     error = process.communicate(timeout=120)[1]
@@ -83,15 +117,15 @@ def test_output_that_nobody_reads_ends_the_program_without_a_word(tmp_path, last
 
 
 @pytest.mark.slow
-def test_a_run_killed_at_any_moment_goes_on_bit_for_bit(tmp_path):
-    assert finish(*train("--epochs", "2", "--output", str(tmp_path / "whole")))[0] == 0
+def test_a_run_killed_at_any_moment_goes_on_bit_for_bit(tmp_path, finished_run):
+    whole = finished_run(epochs=2, norm="none", proxy_norm=False)
     process = start(*train("--epochs", "2", "--output", str(tmp_path / "killed"), "--checkpoint-every-steps", "1"))
     wait_for(process, tmp_path / "killed", rows=4)
     process.kill()
     process.communicate()
     assert len(losses(tmp_path / "killed")) < 7  # a heading and six updates
     assert finish(*train("--epochs", "2", "--output", str(tmp_path / "killed"), "--resume", "auto"))[0] == 0
-    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
+    assert losses(tmp_path / "killed") == losses(whole)
 
 
 @pytest.mark.slow
