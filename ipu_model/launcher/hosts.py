@@ -9,12 +9,11 @@ import socket
 import subprocess
 import sys
 import threading
-from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional
 
 from .messages import receive
+from .python_path import python_path
 
-PACKAGE_ROOT = str(Path(__file__).resolve().parent.parent.parent)
 HANDED_ON = ("IPU_MODEL_", "POPTORCH_", "POPLAR_", "POPART_", "OMP_", "PYTHON", "PATH", "LD_LIBRARY_PATH", "WANDB_")  # to other hosts
 
 
@@ -34,7 +33,7 @@ def is_this_host(name: str) -> bool:
 def handed_on_environment() -> Dict[str, str]:
     """Variables of this process that agents on other hosts get as well."""
     handed_on = {name: value for name, value in os.environ.items() if name.startswith(HANDED_ON)}
-    return {**handed_on, "PYTHONPATH": _python_path()}
+    return {**handed_on, "PYTHONPATH": python_path()}
 
 
 class Agent:
@@ -51,7 +50,7 @@ class Agent:
             text=True,
             errors="replace",
             start_new_session=True,  # Ctrl-C on the terminal goes to poprun alone
-            env={**os.environ, "PYTHONPATH": _python_path()},
+            env={**os.environ, "PYTHONPATH": python_path()},
         )
         threading.Thread(target=self._read, daemon=True).start()
 
@@ -90,13 +89,9 @@ class Agent:
         self._process.kill()
 
 
-def _python_path() -> str:
-    return os.pathsep.join(part for part in (os.environ.get("PYTHONPATH", ""), PACKAGE_ROOT) if part)
-
-
 def _command(host: str, launcher: str) -> List[str]:
     own = [sys.executable, "-m", "ipu_model.launcher.agent"]
     if is_this_host(host):
         return own
-    shell = f"cd {shlex.quote(os.getcwd())} && exec env PYTHONPATH={shlex.quote(_python_path())} {' '.join(map(shlex.quote, own))}"
+    shell = f"cd {shlex.quote(os.getcwd())} && exec env PYTHONPATH={shlex.quote(python_path())} {' '.join(map(shlex.quote, own))}"
     return [word.replace("{host}", host).replace("{command}", shell) for word in shlex.split(launcher)]

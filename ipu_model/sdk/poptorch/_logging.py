@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from types import TracebackType
 from typing import Any, Type, Union
+
+from ipu_model.runtime import tracebacks
 
 logger = logging.getLogger("poptorch::python")
 
@@ -67,8 +68,4 @@ def _log_uncaught(kind: Type[BaseException], error: BaseException, traceback: An
     if not issubclass(kind, KeyboardInterrupt):
         module = "" if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}."
         logger.critical("%s%s: %s", module, kind.__qualname__, error)
-    _print_uncaught(kind, error, traceback)
-
-
-def _print_uncaught(kind: Type[BaseException], error: BaseException, traceback: Union[TracebackType, None]) -> None:
-    sys.__excepthook__(kind, error, traceback)
+    tracebacks.show(kind, error, traceback)

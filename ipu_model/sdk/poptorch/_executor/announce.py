@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 from typing import Iterator, List
@@ -30,10 +31,14 @@ def is_announced() -> bool:
 
 @contextlib.contextmanager
 def compilation_progress(is_shown: bool) -> Iterator[None]:
-    """PopTorch's bar around a compilation, on a terminal."""
+    """PopTorch's bar around a compilation, on a terminal; torch's own log is silent meanwhile."""
     bar = tqdm(total=100, desc="Graph compilation", disable=not (is_shown and sys.stderr.isatty()))
+    torch_log = logging.getLogger("torch")
+    level = torch_log.level
+    torch_log.setLevel(logging.CRITICAL + 1)  # what it refuses is an error of the program, which is shown; TORCH_LOGS wins
     try:
         yield
         bar.update(100)
     finally:
+        torch_log.setLevel(level)
         bar.close()
