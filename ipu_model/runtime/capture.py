@@ -5,29 +5,27 @@ The graph is ATen operations recorded by `make_fx` over a functional step, with 
 
 from __future__ import annotations
 
-import logging
 import warnings
 from dataclasses import dataclass, replace
 from typing import Any, Dict, FrozenSet, List, Optional, Sequence, Tuple
 
 import torch
 from torch import fx
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.func import functional_call
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from .errors import Error
-from .forward.checks import bindings_checked, check_overlap
+from .forward.checks import bindings_checked, check_overlap, host_constant
+from .forward.host_tensors import is_host_tensor
 from .forward.recording import BlockStart, Recording, recording
-from .forward.semantics import IpuSemantics
-from .graph.aliases import copy_aliased_outputs, written_arguments, written_in_place
+from .forward.semantics import IpuSemantics, reads_a_value
+from .graph.aliases import check_constants, copy_aliased_outputs, read_statistics_of_before, written_arguments, written_in_place
 from .graph.cache import Found, TraceCache, without_marks
 from .graph.half import emulate_half_in_float32
 from .graph.hoisting import SplitGraph, split_graph
 from .graph.regions import outline_regions
-from .structures import Structure, flatten
-
-logger = logging.getLogger("poptorch::python")
-_NARROW = {torch.int64: torch.int32, torch.float64: torch.float32, torch.bfloat16: torch.float32}
+from .rounding import device_dtype, narrow_dtype as narrow_dtype
+from .structures import Structure, flatten, map_leaves
 
 
 @dataclass(frozen=True)
@@ -38,11 +36,15 @@ class Captured:
     gradients those of `loss_scale * loss`, one for each trainable parameter, none for inference.
 
     Attributes:
+        input_structure: of (args, kwargs); `input_structure.flatten((args, kwargs))` gives the leaves that `run` takes.
+        tensor_inputs: numbers of the leaves that are tensors; the others are constants of the graph.
         written_buffers: names of the buffers that forward updates in place.
         written_inputs: numbers of the input leaves that forward updates in place.
     """
 
     graph: SplitGraph
+    input_structure: Structure
+    tensor_inputs: Tuple[int, ...]
     num_outputs: int
     output_structure: Structure
     output_constants: Dict[int, Any]
@@ -63,28 +65,20 @@ class Captured:
         loss_scale: torch.Tensor,
     ) -> Tuple[List[torch.Tensor], List[torch.Tensor]]:
         """One micro batch; `inputs` are the leaves of (args, kwargs) in order. Buffers are updated in place."""
-        results = self.graph.run((*parameters, *buffers, *inputs, loss_scale), prepared)
+        tensors = [inputs[index] for index in self.tensor_inputs]
+        results = self.graph.run((*parameters, *buffers, *tensors, loss_scale), prepared)
         return results[: self.num_outputs], results[self.num_outputs :]
 
     def restore_outputs(self, tensors: Sequence[torch.Tensor]) -> Any:
         """The structure that `forward` returned, with these tensors in it."""
         remaining = iter(tensors)
         count = self.num_outputs + len(self.output_constants)
-        leaves = [self.output_constants[i] if i in self.output_constants else next(remaining) for i in range(count)]
+        leaves = [_fresh(self.output_constants[i]) if i in self.output_constants else next(remaining) for i in range(count)]
         return self.output_structure.unflatten(leaves)
 
 
-def narrow_dtype(tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor in the type it has on the device: float64 and bfloat16 become float32.
-
-    int64 stays as it is inside, since torch's index arguments demand it; it reports int32 there and comes back as int32.
-    """
-    return tensor.to(torch.float32) if tensor.dtype in (torch.float64, torch.bfloat16) else tensor
-
-
-def device_dtype(tensor: torch.Tensor) -> torch.Tensor:
-    """A result in the type in which the device returns it: int64 as int32, float64 as float32."""
-    return tensor.to(_NARROW[tensor.dtype]) if tensor.dtype in _NARROW else tensor
+def _fresh(constant: Any) -> Any:
+    return constant.clone() if isinstance(constant, torch.Tensor) else constant
 
 
 @dataclass(frozen=True)
@@ -111,42 +105,52 @@ class _Step:
         names: Sequence[str],
         trainable: Sequence[bool],
         buffer_names: Sequence[str],
-        structure: Structure,
+        inputs: Tuple[Tuple[Any, ...], Dict[str, Any]],
         target: Target,
     ) -> None:
         self.model, self.names, self.trainable, self.buffer_names = model, names, trainable, buffer_names
-        self.structure, self.target = structure, target  # structure: of (args, kwargs)
+        self.leaves, self.structure = flatten(inputs)
+        self.target = target
         self.output_structure: Any = None
         self.constants: Dict[int, Any] = {}
         self.num_outputs = 0
         self.record: Any = None
 
-    def __call__(self, parameters: List[torch.Tensor], buffers: List[torch.Tensor], leaves: List[Any], loss_scale: torch.Tensor) -> Any:
+    def __call__(self, parameters: List[torch.Tensor], buffers: List[torch.Tensor], given: List[torch.Tensor], scale: torch.Tensor) -> Any:
         needs_backward = any(self.trainable)
         weights = [
             parameter.detach().requires_grad_(True) if needs_gradient else parameter
             for parameter, needs_gradient in zip(parameters, self.trainable)
         ]
         state = {**dict(zip(self.names, weights)), **dict(zip(self.buffer_names, buffers))}
+        remaining = iter(given)
+        leaves = [next(remaining) if isinstance(leaf, torch.Tensor) else leaf for leaf in self.leaves]
         args, kwargs = self.structure.unflatten(leaves)
-        with recording(self.target.is_training) as self.record, IpuSemantics(self.record, loss_scale.device, leaves) as semantics:
-            with torch.set_grad_enabled(needs_backward), bindings_checked(self.model, state):
+        with recording(self.target.is_training) as self.record:
+            semantics = self._semantics(state, leaves, scale.device)
+            with semantics, torch.set_grad_enabled(needs_backward), bindings_checked(self.model, state):
                 result = functional_call(self.model, state, args, kwargs)
-        self.record.check_blocks()
-        outputs = self._outputs(result, leaves, semantics)
-        loss = self.record.losses.final() if self.target.is_training else None
-        if self.target.cache is not None and not self.record.has_tensor_hooks:
-            settings = (self.trainable, self.target.is_training, self.target.is_stochastic)
-            self.target.cache.look_up((*parameters, *buffers, *leaves), outputs, loss, settings)
-        return outputs, [] if loss is None else self._gradients(loss, weights, loss_scale)
+            self.record.check_blocks()
+            outputs = self._outputs(result, leaves)
+            loss = self.record.losses.final() if self.target.is_training else None
+            if self.target.cache is not None and not self.record.has_tensor_hooks:
+                settings = (self.trainable, self.target.is_training, self.target.is_stochastic)
+                self.target.cache.look_up((*parameters, *buffers, *leaves), outputs, loss, settings)
+            with semantics.in_backward():
+                return outputs, [] if loss is None else self._gradients(loss, weights, scale)
 
-    def _outputs(self, result: Any, leaves: List[Any], semantics: IpuSemantics) -> List[torch.Tensor]:
+    def _semantics(self, state: Dict[str, torch.Tensor], leaves: List[Any], device: torch.device) -> IpuSemantics:
+        named = (*self.model.named_parameters(remove_duplicate=False), *self.model.named_buffers(remove_duplicate=False))
+        registered = {id(value): state[name] for name, value in named if name in state}
+        return IpuSemantics(self.record, device, leaves, registered)
+
+    def _outputs(self, result: Any, leaves: List[Any]) -> List[torch.Tensor]:
         outputs, self.output_structure = flatten(result)
         self.constants = {
-            index: value for index, value in enumerate(outputs) if not isinstance(value, torch.Tensor) or semantics.is_host_tensor(value)
+            index: host_constant(value)
+            for index, value in enumerate(outputs)
+            if not isinstance(value, torch.Tensor) or is_host_tensor(value)
         }
-        if any(isinstance(value, torch.Tensor) for value in self.constants.values()):
-            logger.warning("forward returns a CPU tensor: it comes back from every call as it was at compilation.")
         check_overlap(self.record, leaves, outputs)
         tensors = [value for index, value in enumerate(outputs) if index not in self.constants]
         self.num_outputs = len(tensors)
@@ -182,13 +186,13 @@ def capture(
     Raises:
         Error: no loss or several, no active block, or control flow that depends on tensor values.
     """
-    leaves, structure = flatten(inputs)
-    step = _Step(model, list(parameters), trainable, list(buffers), structure, target)
-    tensors = [*parameters.values(), *buffers.values(), *(leaf for leaf in leaves if isinstance(leaf, torch.Tensor))]
+    step = _Step(model, list(parameters), trainable, list(buffers), inputs, target)
+    given = [leaf for leaf in step.leaves if isinstance(leaf, torch.Tensor)]
+    tensors = [*parameters.values(), *buffers.values(), *given]
     device = tensors[0].device if tensors else torch.device("cpu")
-    example = (list(parameters.values()), list(buffers.values()), leaves, torch.ones((), device=device))
+    example = (list(parameters.values()), list(buffers.values()), given, torch.ones((), device=device))
     try:
-        captured = _lower(_trace(step, example), step, len(leaves), device, target.is_stochastic)
+        captured = _lower(_trace(step, example), step, device)
         if target.cache is not None:
             target.cache.store(captured)
     except Found:
@@ -197,6 +201,7 @@ def capture(
             return capture(model, parameters, trainable, buffers, inputs, target)
         captured = replace(  # what forward returns and annotates is this process's own
             stored,
+            input_structure=step.structure,
             output_structure=step.output_structure,
             output_constants=step.constants,
             block_starts=tuple(step.record.block_starts),
@@ -204,43 +209,43 @@ def capture(
     return captured, step.record
 
 
-def _lower(graph: fx.GraphModule, step: _Step, num_leaves: int, device: torch.device, is_stochastic: bool) -> Captured:
+def _lower(graph: fx.GraphModule, step: _Step, device: torch.device) -> Captured:
     """From the operations as traced to what is replayed."""
     without_marks(graph.graph)
+    check_constants(graph.graph)
+    read_statistics_of_before(graph.graph)
     copy_aliased_outputs(graph)
     if device.type == "cpu":
-        emulate_half_in_float32(graph, written_in_place(graph.graph), is_stochastic)
+        emulate_half_in_float32(graph, written_in_place(graph.graph), step.target.is_stochastic)
     written = written_arguments(graph)
     outline_regions(graph)
     num_parameters, num_state = len(step.names), len(step.names) + len(step.buffer_names)
+    tensor_inputs = tuple(index for index, leaf in enumerate(step.leaves) if isinstance(leaf, torch.Tensor))
     return Captured(
         graph=split_graph(graph, num_state),
+        input_structure=step.structure,
+        tensor_inputs=tensor_inputs,
         num_outputs=step.num_outputs,
         output_structure=step.output_structure,
         output_constants=step.constants,
         block_starts=tuple(step.record.block_starts),
         written_buffers=frozenset(name for index, name in enumerate(step.buffer_names, start=num_parameters) if index in written),
-        written_inputs=frozenset(index for index in range(num_leaves) if num_state + index in written),
+        written_inputs=frozenset(leaf for position, leaf in enumerate(tensor_inputs) if num_state + position in written),
     )
 
 
 def _trace(step: _Step, example: Tuple[Any, ...]) -> fx.GraphModule:
+    """The step's operations on tensors without values; what needs a value is an error, whatever asks for it."""
     validates = torch.distributions.Distribution._validate_args
     torch.distributions.Distribution.set_default_validate_args(False)
+    fakes = FakeTensorMode(allow_non_fake_inputs=True)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), fakes:
             warnings.filterwarnings("ignore", category=UserWarning, module=r"torch\.")
             # oneDNN's recurrent layers have no backward pass on fake tensors; how others compute is chosen when the graph runs.
             with torch.backends.mkldnn.flags(enabled=False):
-                return make_fx(step, tracing_mode="fake", _allow_non_fake_inputs=True)(*example)
-    except Found:
-        raise
-    except Exception as error:
-        if type(error).__name__ in ("DataDependentOutputException", "GuardOnDataDependentSymNode"):
-            raise Error(
-                "forward reads the value of a tensor while it is being captured (.item(), int(), if on a tensor): "
-                f"{error}. Keep the value a tensor, or use poptorch.cond or poptorch.for_loop."
-            ) from error
-        raise
+                return make_fx(step, tracing_mode="real", _allow_non_fake_inputs=True)(*map_leaves(fakes.from_tensor, example))
+    except DataDependentOutputException as error:
+        raise reads_a_value(str(error)) from error
     finally:
         torch.distributions.Distribution.set_default_validate_args(validates)

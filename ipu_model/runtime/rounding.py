@@ -1,11 +1,25 @@
-"""Rounding to half, to nearest and stochastically."""
+"""Types on the device, and rounding to half, to nearest and stochastically."""
 
 from __future__ import annotations
 
 import torch
 
+_NARROW = {torch.int64: torch.int32, torch.float64: torch.float32, torch.bfloat16: torch.float32}
 _DROPPED_BITS = 13  # mantissa bits that float32 has and half (IEEE 754 binary16) has not
 _SMALLEST_NORMAL = 2.0**-14  # of half
+
+
+def narrow_dtype(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor in the type it has on the device: float64 and bfloat16 become float32.
+
+    int64 stays as it is inside, since torch's index arguments demand it; it reports int32 there and comes back as int32.
+    """
+    return tensor.to(torch.float32) if tensor.dtype in (torch.float64, torch.bfloat16) else tensor
+
+
+def device_dtype(tensor: torch.Tensor) -> torch.Tensor:
+    """A result in the type in which the device returns it: int64 as int32, float64 as float32."""
+    return tensor.to(_NARROW[tensor.dtype]) if tensor.dtype in _NARROW else tensor
 
 
 def round_to_half(value: torch.Tensor) -> torch.Tensor:

@@ -162,3 +162,40 @@ def test_losses_in_place_of_one_another():
         return poptorch.identity_loss(total, reduction="none")
 
     assert losses(forward)(torch.zeros(2)).item() == 2
+
+
+@pytest.mark.parametrize("as_tensor", [True, False])
+@pytest.mark.parametrize("as_input", [True, False])
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("labels", [torch.int64, torch.int32])
+def test_ctc_loss_trains_like_torch(as_tensor, as_input, reduction, labels):
+    class Reads(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(3, 4)
+            self.lengths = tuple(torch.tensor(v) if as_tensor else v for v in ([6, 4], [2, 1]))
+
+        def forward(self, x, targets, *lengths):
+            if as_tensor and not lengths:
+                lengths = [value.to(x.device) for value in self.lengths]
+            probs = self.layer(x.transpose(0, 1)).log_softmax(-1)
+            return F.ctc_loss(probs, targets, *(lengths or self.lengths), reduction=reduction)
+
+    model, x, targets = Reads(), torch.randn(2, 6, 3), torch.tensor([[1, 2], [3, 1]])
+    probs = model.layer(x.transpose(0, 1)).log_softmax(-1)
+    expected = F.ctc_loss(probs, targets, [6, 4], [2, 1], reduction=reduction)
+    (gradient,) = torch.autograd.grad(expected, model.layer.weight)
+    before = model.layer.weight.detach().clone()
+    executor = poptorch.trainingModel(model, optimizer=torch.optim.SGD(model.parameters(), lr=1.0))
+    lengths = [torch.tensor([6, 4]), torch.tensor([2, 1])] if as_input and as_tensor else []
+    loss = executor(x, targets.to(labels), *lengths)
+    torch.testing.assert_close(loss, expected.detach())
+    torch.testing.assert_close(model.layer.weight.detach(), before - gradient)
+
+
+def test_ctc_loss_of_impossible_targets_may_be_zero():
+    def forward(p, t):
+        return F.ctc_loss(p, t, [1], [3], reduction="sum", zero_infinity=True)  # three labels in one step
+
+    executor = poptorch.inferenceModel(forward)
+    assert executor(torch.zeros(1, 1, 4), torch.tensor([[1, 2, 3]])).item() == 0

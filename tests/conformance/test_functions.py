@@ -61,6 +61,48 @@ def test_a_branch_is_chosen_on_the_device(condition):
     assert forward(torch.tensor(condition), x, y).item() == result.item()  # on the host a plain if
 
 
+@pytest.mark.parametrize("outer", [True, False])
+@pytest.mark.parametrize("inner", [True, False])
+def test_branches_nest(outer, inner):
+    def forward(x, c, d):
+        def then_body(value):
+            return poptorch.cond(d, lambda v: v + 1, [value], lambda v: v + 2, [value])[0]
+
+        def else_body(value):
+            return poptorch.cond(d, lambda v: v + 3, [value], lambda v: v + 4 * x, [value])[0]  # x: of the outer scope
+
+        return poptorch.cond(c, then_body, [x * 10], else_body, [x * 10])[0]
+
+    x, conditions = torch.ones(1), (torch.tensor([outer]), torch.tensor([inner]))
+    assert run(forward, x, *conditions).item() == {(1, 1): 11, (1, 0): 12, (0, 1): 13, (0, 0): 14}[outer, inner]
+
+
+def collatz(value):
+    """One body for several loops: the next number, by a branch whose branches branch and loop again."""
+    is_even = (value % 2 == 0).all()
+
+    def odd(v):
+        (tripled,) = poptorch.for_loop(2, lambda w: w + v, [v])  # v + v + v
+        return poptorch.cond((tripled > 0).all(), lambda t: t + 1, [tripled], lambda t: t - 1, [tripled])[0]
+
+    return poptorch.cond(is_even, lambda v: torch.div(v, 2, rounding_mode="floor"), [value], odd, [value])[0]
+
+
+@pytest.mark.parametrize("start", [7, 12, 27])
+def test_branches_in_loops_in_loops_look_at_their_condition_every_time(start):
+    def forward(x):
+        (once,) = poptorch.for_loop(3, collatz, [x])
+        (twice,) = poptorch.for_loop(2, lambda v: poptorch.for_loop(2, collatz, [v]), [x])
+        return once, twice, collatz(x)
+
+    number, numbers = start, []
+    for _ in range(4):
+        number = number // 2 if number % 2 == 0 else 3 * number + 1
+        numbers.append(number)
+    results = run(forward, torch.tensor([start], dtype=torch.int32))
+    assert [result.item() for result in results] == [numbers[2], numbers[3], numbers[0]]
+
+
 def test_loops_and_branches_check_what_they_get():
     x = torch.ones(2)
     with pytest.raises(ValueError, match="Object is not list"):

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import collections
+import collections.abc
 import contextlib
-from typing import Any, Dict, Iterator, List
+import types
+import warnings
+from typing import Any, Dict, Iterator, List, Mapping, Set
 
 import torch
+from torch.utils._python_dispatch import _disable_current_modes
 
 from ..errors import Error
+from .host_tensors import is_host_tensor
 from .recording import Recording
+
+_COLLECTIONS = (list, tuple, set, frozenset, collections.deque, collections.abc.KeysView, collections.abc.ValuesView)
 
 
 @contextlib.contextmanager
@@ -47,3 +55,38 @@ def check_overlap(record: Recording, inputs: List[Any], outputs: List[Any]) -> N
             raise Error("poptorch.set_overlap_for_output applied on a tensor that forward does not return: return the annotated tensor.")
         if uses > 1:
             raise Error("poptorch.set_overlap_for_output must be the only use of an output: the same tensor is returned twice.")
+
+
+def host_constant(value: Any) -> Any:
+    """What comes back from every call in place of a result that is no tensor of the device: a tensor as it is now, other values themselves.
+
+    Raises:
+        Error: an object that holds tensors of the device, but is no dict, list, tuple or registered type.
+    """
+    if isinstance(value, torch.Tensor):
+        warnings.warn(
+            f"forward returns a tensor that is on {value.device}, not on the IPU: it comes back from every call as it was at compilation.",
+            UserWarning,
+            stacklevel=2,
+        )
+        with _disable_current_modes():
+            return value.detach().clone()
+    if _holds_placeholders(value, set()):
+        kind = type(value)
+        raise Error(
+            f"forward returns an object of {kind.__module__}.{kind.__qualname__}, which holds tensors but is no dict, list or tuple: "
+            "return its tensors, or register a parser for the type with poptorch.registerCustomArgParser."
+        )
+    return value
+
+
+def _holds_placeholders(value: Any, seen: Set[int]) -> bool:
+    """Whether a traced tensor is within reach of an object: in its attributes, or in a collection."""
+    if isinstance(value, torch.Tensor):
+        return not is_host_tensor(value)
+    if id(value) in seen or isinstance(value, (type, types.ModuleType, types.FunctionType, torch.nn.Module)):
+        return False
+    seen.add(id(value))
+    slots = [getattr(value, name, None) for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ())]
+    inside = list(value.values()) if isinstance(value, Mapping) else list(value) if isinstance(value, _COLLECTIONS) else []
+    return any(_holds_placeholders(part, seen) for part in (*inside, *slots, *getattr(value, "__dict__", {}).values()))

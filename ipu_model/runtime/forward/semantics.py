@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, Dict, List, Sequence, Set, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 import torch
 from torch.overrides import TorchFunctionMode
-from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import _disable_current_modes
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..errors import Error
+from ..structures import tensors_in
+from .ctc import ctc_loss
+from .host_tensors import HostTensors, is_host_tensor
+from .index_arguments import ITEMS, widen_indices
 from .recording import Recording
-from .slices import Offsets, dynamic_getitem, is_dynamic
+from .slices import Offsets, dynamic_getitem, is_dynamic, with_constant_bounds
 
 logger = logging.getLogger("poptorch::python")
 F = torch.nn.functional
@@ -30,6 +33,8 @@ _FACTORIES = {
     torch.randperm, torch.range, torch.tensor, torch.zeros, torch.normal,
 }  # fmt: skip
 
+_LIKES = {torch.full_like, torch.zeros_like}  # of a tensor on the CPU they make one on the device too
+
 LOSSES = {
     getattr(F, name)
     for name in (
@@ -39,54 +44,70 @@ LOSSES = {
     ).split()
 }
 
-# Integer arguments are int32 on the device; torch demands int64 in these places.
-_INDEX_ARGUMENTS = {
-    torch.gather: (2, "index"), torch.Tensor.gather: (2, "index"), torch.scatter: (2, "index"), torch.Tensor.scatter: (2, "index"),
-    torch.Tensor.scatter_: (2, "index"), torch.scatter_add: (2, "index"), torch.Tensor.scatter_add: (2, "index"),
-    torch.Tensor.scatter_add_: (2, "index"), torch.Tensor.scatter_reduce: (2, "index"), torch.take: (1, "index"),
-    torch.Tensor.take: (1, "index"), torch.take_along_dim: (1, "indices"), torch.Tensor.take_along_dim: (1, "indices"),
-    torch.index_select: (2, "index"), torch.Tensor.index_select: (2, "index"), torch.Tensor.index_add: (2, "index"),
-    torch.Tensor.index_add_: (2, "index"), torch.Tensor.index_copy: (2, "index"), torch.Tensor.index_copy_: (2, "index"),
-    F.nll_loss: (1, "target"), F.cross_entropy: (1, "target"), F.one_hot: (0, "tensor"), F.embedding: (0, "input"),
-}  # fmt: skip
+# What needs the value of a tensor: on the device there is none before the graph runs.
+_READ_NAMES = "item tolist numpy __bool__ __int__ __float__ __complex__ __index__ __array__ __contains__ is_nonzero equal allclose"
+_READS = {getattr(torch.Tensor, name) for name in _READ_NAMES.split()} | {torch.is_nonzero, torch.equal, torch.allclose}
+_FROM_NUMBERS = (torch.tensor, torch.as_tensor, torch.Tensor.new_tensor)  # of a list they take the elements' values
+_TEXTS = (torch.Tensor.__repr__, torch.Tensor.__format__, torch.Tensor.__str__)
 
 _DTYPE: Any = torch.Tensor.dtype.__get__  # type: ignore[attr-defined]
-_INTEGERS = (torch.int32, torch.int16, torch.int8)
 
 
 class IpuSemantics(TorchFunctionMode):
     """While capturing: activation-typed operations, "ipu" as a device, int64 that reports int32, losses that mark themselves."""
 
-    def __init__(self, record: Recording, device: torch.device, inputs: Sequence[Any] = ()) -> None:
+    def __init__(
+        self,
+        record: Recording,
+        device: torch.device,
+        inputs: Sequence[Any] = (),
+        registered: Optional[Mapping[int, torch.Tensor]] = None,
+    ) -> None:
         super().__init__()
         self._record = record
         self._input_ids = {id(value) for value in inputs if isinstance(value, torch.Tensor)}
         self._device = device
+        self._host = HostTensors(device, registered)
         self._offsets = Offsets()
-        self._host_tensors: Dict[int, torch.Tensor] = {}
         self._warned: Set[str] = set()
 
-    def is_host_tensor(self, value: Any) -> bool:
-        """Whether a tensor was made on the CPU inside forward."""
-        return id(value) in self._host_tensors
+    def in_backward(self) -> TorchDispatchMode:
+        """What holds in the backward pass too: tensors of the CPU are its own."""
+        return self._host.in_backward()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        args, kwargs = self._host.registered_on_device(args, dict(kwargs or {}))
+        tensors = tensors_in((args, kwargs))
+        is_host = bool(tensors) and all(is_host_tensor(value) for value in tensors)
+        asks_for_cpu = kwargs.get("device") == "cpu" and (is_host or not tensors)
+        if is_host and (func in _FACTORIES or func in _LIKES) and not asks_for_cpu:
+            self._warn_once(func.__name__)
+            return self._host.upload(self._host.run(func, args, {**kwargs, "device": None}, False))
+        if is_host and self._is_move(func, args, kwargs):
+            args = (self._host.upload(args[0]), *args[1:])
+        elif asks_for_cpu or is_host:
+            return self._host.run(func, args, kwargs, asks_for_cpu)
+        return self._run_on_device(func, args, kwargs)
+
+    def _run_on_device(self, func: Any, args: Any, kwargs: Dict[str, Any]) -> Any:
         if func == _DTYPE:  # made anew at every access: equal, not the same
             dtype = func(*args)
             return torch.int32 if dtype == torch.int64 else dtype
-        kwargs = dict(kwargs or {})
-        tensors = [value for value in pytree.tree_flatten((args, kwargs))[0] if isinstance(value, torch.Tensor)]
-        if self._belongs_to_host(func, kwargs, tensors):
-            return self._run_on_host(func, args, kwargs)
+        if func in _TEXTS:
+            return "<unavailable>"
+        if func in _READS or (func in _FROM_NUMBERS and tensors_in(args[-1:]) and not isinstance(args[-1], torch.Tensor)):
+            raise reads_a_value(func.__name__)
         if func is torch.Tensor.register_hook:
             self._record.has_tensor_hooks = True
+        args, kwargs = self._host.meet(func, args, kwargs)
+        tensors = tensors_in((args, kwargs))
         args, kwargs = self._adapt(func, args, kwargs)
+        if func in ITEMS:
+            args = (args[0], with_constant_bounds(args[1]), *args[2:])
         if func is torch.Tensor.__getitem__ and is_dynamic(args[1]):
             result = dynamic_getitem(args[0], args[1], self._offsets)
-        elif func is F.one_hot:
-            result = _one_hot(*args, **kwargs)
         else:
-            result = func(*args, **kwargs)
+            result = _REPLACED.get(func, func)(*args, **kwargs)
         self._note(func, args, kwargs, tensors, result)
         return result
 
@@ -94,22 +115,19 @@ class IpuSemantics(TorchFunctionMode):
         args = tuple(self._device if isinstance(arg, (str, torch.device)) and str(arg).startswith("ipu") else arg for arg in args)
         if str(kwargs.get("device", "")).startswith("ipu"):
             kwargs["device"] = self._device
-        elif func in _FACTORIES and kwargs.get("device") is None:
-            self._warn_once(func.__name__, "torch.%s without a device inside forward makes its tensor on the IPU", func.__name__)
+        elif func in _FACTORIES and kwargs.get("device") is None and not tensors_in((args, kwargs)):
+            self._warn_once(func.__name__)
             kwargs["device"] = self._device
         if func in _TYPED_BY_ACTIVATION:
             args, kwargs = _cast_to_activation(args, kwargs)
-        elif func in _INDEX_ARGUMENTS:
-            args, kwargs = _widen_index(args, kwargs, *_INDEX_ARGUMENTS[func])
-        elif func is torch.Tensor.__getitem__:
-            args = (args[0], pytree.tree_map(_widen, args[1]))
+        args, kwargs = widen_indices(func, args, kwargs)
         _check_support(func, args, kwargs)
         return args, kwargs
 
     def _note(self, func: Any, args: Any, kwargs: Any, tensors: List[torch.Tensor], result: Any) -> None:
         """Keep what the checks at the end of capture need."""
         record = self._record
-        results = [value for value in pytree.tree_flatten(result)[0] if isinstance(value, torch.Tensor)]
+        results = tensors_in(result)
         if not results:
             return
         for value in results:
@@ -125,34 +143,23 @@ class IpuSemantics(TorchFunctionMode):
             record.losses.mark(result)
         self._offsets.follow(func, args, result)
 
-    # ---- tensors on the CPU inside forward
+    def _is_move(self, func: Any, args: Any, kwargs: Dict[str, Any]) -> bool:
+        """Whether a tensor of the CPU is sent to the device."""
+        targets = [value for value in (*args[1:], kwargs.get("device")) if isinstance(value, (str, torch.device))]
+        return func is torch.Tensor.to and bool(targets) and targets[0] != "cpu"
 
-    def _belongs_to_host(self, func: Any, kwargs: Dict[str, Any], tensors: List[torch.Tensor]) -> bool:
-        """Whether an operation runs at once, on the CPU: a factory with device="cpu", or arguments from such a factory alone."""
-        if func in _FACTORIES and kwargs.get("device") == "cpu":
-            return True
-        hosts = [value for value in tensors if self.is_host_tensor(value)]
-        if not hosts or func in (torch.Tensor.to, torch.Tensor.copy_):
-            return False
-        if len(hosts) < len(tensors):
-            raise Error(
-                f"Expected an IPU tensor but got a CPU tensor (shape {tuple(hosts[0].shape)}) in {func.__name__}: make it without "
-                "device='cpu', or move it with .to('ipu')."
-            )
-        return True
+    def _warn_once(self, name: str) -> None:
+        if name not in self._warned:
+            self._warned.add(name)
+            logger.warning("torch.%s without a device inside forward makes its tensor on the IPU", name)
 
-    def _run_on_host(self, func: Any, args: Any, kwargs: Any) -> Any:
-        with _disable_current_modes():
-            result = func(*args, **kwargs)
-        for value in pytree.tree_flatten(result)[0]:
-            if isinstance(value, torch.Tensor):
-                self._host_tensors[id(value)] = value
-        return result
 
-    def _warn_once(self, key: str, message: str, *values: Any) -> None:
-        if key not in self._warned:
-            self._warned.add(key)
-            logger.warning(message, *values)
+def reads_a_value(name: str) -> Error:
+    """The error for code that looks at the value of a tensor of the device."""
+    return Error(
+        f"forward reads the value of a tensor while it is being captured ({name}; also .item(), .tolist(), int(), bool(), if on a tensor): "
+        "keep it a tensor, use poptorch.cond or poptorch.for_loop, or compute it in a poptorch.CPU function."
+    )
 
 
 def _cast_to_activation(args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Tuple[Tuple[Any, ...], Dict[str, Any]]:
@@ -167,21 +174,20 @@ def _cast_to_activation(args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Tuple[
     return tuple(cast(arg) for arg in args), {key: cast(value) for key, value in kwargs.items()}
 
 
-def _widen(value: Any) -> Any:
-    return value.to(torch.int64) if isinstance(value, torch.Tensor) and value.dtype in _INTEGERS else value
-
-
-def _widen_index(args: Tuple[Any, ...], kwargs: Dict[str, Any], position: int, name: str) -> Tuple[Tuple[Any, ...], Dict[str, Any]]:
-    if len(args) > position:
-        args = (*args[:position], _widen(args[position]), *args[position + 1 :])
-    elif name in kwargs:
-        kwargs[name] = _widen(kwargs[name])
-    return args, kwargs
-
-
 def _one_hot(tensor: torch.Tensor, num_classes: int) -> torch.Tensor:
     """torch's own looks at the values."""
     return (tensor.unsqueeze(-1) == torch.arange(num_classes, device=tensor.device)).to(torch.int64)
+
+
+def _random(tensor: torch.Tensor, *bounds: Any, **named: Any) -> torch.Tensor:
+    """Tensor.random_: graphs are written in Python, and the overload with two bounds has a keyword, `from`, as its name."""
+    if len(bounds) + len(named) < 2:
+        return tensor.random_(*bounds, **named)
+    low, high = (*bounds, *(named[key] for key in ("from", "to") if key in named))
+    return tensor.copy_(torch.randint(low, high, tuple(tensor.shape), device=tensor.device))
+
+
+_REPLACED = {F.one_hot: _one_hot, F.ctc_loss: ctc_loss, torch.Tensor.random_: _random}
 
 
 def _check_support(func: Any, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> None:

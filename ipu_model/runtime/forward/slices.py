@@ -7,6 +7,7 @@ from typing import Any, Dict, List, Tuple
 import torch
 
 from ..errors import Error
+from .host_tensors import is_host_tensor
 
 _ADD = {torch.add, torch.Tensor.add, torch.Tensor.__add__, torch.Tensor.__radd__}
 _SUBTRACT = {torch.sub, torch.Tensor.sub, torch.Tensor.__sub__}
@@ -32,6 +33,15 @@ class Offsets:
         return self._origin.get(id(tensor), (tensor, 0))
 
 
+def with_constant_bounds(index: Any) -> Any:
+    """An index with numbers in place of tensors on the CPU as bounds of slices."""
+    if isinstance(index, tuple):
+        return tuple(with_constant_bounds(part) for part in index)
+    if not isinstance(index, slice):
+        return index
+    return slice(*[int(bound) if is_host_tensor(bound) else bound for bound in (index.start, index.stop, index.step)])
+
+
 def is_dynamic(index: Any) -> bool:
     """Whether an index has a slice with a tensor as a bound."""
     parts = index if isinstance(index, tuple) else (index,)
@@ -39,7 +49,7 @@ def is_dynamic(index: Any) -> bool:
 
 
 def _is_tensor(value: Any) -> bool:
-    return isinstance(value, torch.Tensor)
+    return isinstance(value, torch.Tensor) and not is_host_tensor(value)
 
 
 def dynamic_getitem(tensor: torch.Tensor, index: Any, offsets: Offsets) -> torch.Tensor:

@@ -9,20 +9,27 @@ import torch
 from torch import fx
 from torch.utils import _pytree as pytree
 
+from ..errors import Error
+
+_STATISTICS = ("running_mean", "running_var")
+
 
 def written_in_place(graph: fx.Graph) -> Set[fx.Node]:
     """Nodes whose memory some operation writes, and those that they are views of. What a loop or branch reads may be written there."""
     written: Set[fx.Node] = set()
     for node in graph.nodes:
-        if node.op == "call_module":
-            targets = node.all_input_nodes
-        elif isinstance(node.target, torch._ops.OpOverload):
-            targets = [value for argument, value in _arguments(node) if _is_written(node, argument) and isinstance(value, fx.Node)]
-        else:
-            targets = []
-        for value in targets:
+        for value in _targets(node):
             written |= aliases(value)
     return written
+
+
+def _targets(node: fx.Node) -> List[fx.Node]:
+    """Arguments whose memory an operation writes."""
+    if node.op == "call_module":
+        return node.all_input_nodes
+    if not isinstance(node.target, torch._ops.OpOverload):
+        return []
+    return [value for argument, value in _arguments(node) if _is_written(node, argument) and isinstance(value, fx.Node)]
 
 
 def _arguments(node: fx.Node) -> List[Tuple[Any, Any]]:
@@ -33,7 +40,7 @@ def _arguments(node: fx.Node) -> List[Tuple[Any, Any]]:
 
 
 def _is_written(node: fx.Node, argument: Any) -> bool:
-    if argument.name in ("running_mean", "running_var"):  # written whatever the schema says
+    if argument.name in _STATISTICS:  # written whatever the schema says
         is_training = any(other.name == "training" and value for other, value in _arguments(node))
         return is_training and "backward" not in node.target.name()  # type: ignore[union-attr]
     return argument.alias_info is not None and argument.alias_info.is_write
@@ -60,6 +67,38 @@ def written_arguments(graph_module: fx.GraphModule) -> Set[int]:
     written = written_in_place(graph_module.graph)
     placeholders = [node for node in graph_module.graph.nodes if node.op == "placeholder"]
     return {index for index, node in enumerate(placeholders) if node in written}
+
+
+def read_statistics_of_before(graph: fx.Graph) -> None:
+    """What forward reads of a batch norm's running statistics behind the norm are the values from before it, as on the device."""
+    nodes = list(graph.nodes)
+    order = {node: position for position, node in enumerate(nodes)}
+    for norm in reversed(nodes):
+        for statistic in _statistics_written(norm):
+            readers = [user for user in statistic.users if order.get(user, 0) > order[norm] and statistic not in _targets(user)]
+            if readers:
+                with graph.inserting_before(norm):
+                    before = graph.call_function(torch.ops.aten.clone.default, (statistic,))
+                before.meta.update(statistic.meta)
+                for reader in readers:
+                    reader.replace_input_with(statistic, before)
+
+
+def _statistics_written(node: fx.Node) -> List[fx.Node]:
+    if not isinstance(node.target, torch._ops.OpOverload):
+        return []
+    named = [(argument, value) for argument, value in _arguments(node) if argument.name in _STATISTICS]
+    return [value for argument, value in named if isinstance(value, fx.Node) and _is_written(node, argument)]
+
+
+def check_constants(graph: fx.Graph) -> None:
+    """`Error` for a graph that writes to a constant, a tensor of the CPU."""
+    for node in written_in_place(graph):
+        if node.op == "get_attr":
+            raise Error(
+                "Expected an IPU tensor but got a CPU tensor: forward writes a value of the device into a plain tensor (an attribute, a "
+                "global or a closure). Register it as a buffer of its module with register_buffer."
+            )
 
 
 def copy_aliased_outputs(graph_module: fx.GraphModule) -> None:

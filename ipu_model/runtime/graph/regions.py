@@ -38,13 +38,16 @@ class Branch(torch.nn.Module):
 
 
 def outline_regions(owner: fx.GraphModule) -> None:
-    """Replace marked regions of a captured graph by `Loop` and `Branch` modules, in place; inner regions first."""
-    ends = [node for node in owner.graph.nodes if node.target is OPERATORS.end_region.default]
-    for end in ends:  # an inner region ends before the outer one
-        _outline(owner, end)
+    """Replace marked regions of a captured graph by `Loop` and `Branch` modules, in place.
+
+    Markers are met in the order in which forward ended its regions: what is inside of a region is a module already when its turn comes.
+    """
     for node in list(owner.graph.nodes):
-        if node.target is OPERATORS.choose.default:
+        if node.target is OPERATORS.end_region.default:
+            _outline(owner, node)
+        elif node.target is OPERATORS.choose.default:
             _join_branches(owner, node)
+    owner.delete_all_unused_submodules()
     owner.graph.lint()
 
 

@@ -195,8 +195,9 @@ class PoplarExecutor(Inspection, Executables):
         check_arguments(self._inputs_at_compile, args, kwargs)
         if not self._training:
             self._follow_trainer()
+        assert self._executable is not None
         with torch.no_grad(), self._random_kept():
-            return self._run(flatten((args, kwargs))[0])
+            return self._run(self._executable.input_structure.flatten((args, kwargs)))
 
     def _random_kept(self) -> ContextManager[None]:
         assert self._executable is not None

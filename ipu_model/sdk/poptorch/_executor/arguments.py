@@ -100,7 +100,7 @@ def _without_data(value: Any) -> Any:
     if parser_of(value) is not None:
         return _Custom(type(value), [_without_data(tensor) for tensor in parser_of(value).yieldTensors(value)])
     if isinstance(value, dict):
-        return type(value)((key, _without_data(part)) for key, part in value.items())
+        return type(value)({key: _without_data(part) for key, part in value.items()})
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return type(value)(*[_without_data(part) for part in value])
     return type(value)(_without_data(part) for part in value) if isinstance(value, (list, tuple)) else value
