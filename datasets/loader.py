@@ -12,6 +12,7 @@ import poptorch
 from .errors import DataError
 from .images import NO_LABEL, ImageSet
 from .order import Share, TrainingOrder, ValidationOrder
+from .workers import fetched, leave_group
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ class Loader:
 
     def __iter__(self) -> Iterator[Tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
         seen = 0
-        for pixels, labels, failed in self._loader:
+        for pixels, labels, failed in fetched(self._loader):
             self._note(labels, failed)
             is_real = torch.ones(len(labels), dtype=torch.bool)
             if self._exact is not None:
@@ -90,8 +91,21 @@ def build_training_loader(
             f"the training set has {len(images)} images, one call consumes {micro_batch_size * per_call}: lower micro_batch_size, "
             "gradient_accumulation, replicas or device_iterations"
         )
+    if options.Distributed.processId == 0:
+        _say_epochs(order, options.device_iterations, images)
     loader = _poptorch_loader(options, images, order, num_workers)
     return Loader(images, loader, lambda: order.calls_per_epoch - order.first_call, prepare), order
+
+
+def _say_epochs(order: TrainingOrder, updates_per_call: int, images: ImageSet) -> None:
+    left_out = len(images) - order.images_per_epoch
+    logger.info(
+        "%d training images of %d classes: %d weight updates an epoch%s",
+        len(images),
+        len(images.classes),
+        order.calls_per_epoch * updates_per_call,
+        f", {left_out} images left out, others each time" if left_out else "",
+    )
 
 
 def build_validation_loader(
@@ -116,5 +130,5 @@ def _share(options: poptorch.Options) -> Share:
 
 
 def _poptorch_loader(options: poptorch.Options, images: ImageSet, order: Any, num_workers: int) -> poptorch.DataLoader:
-    settings: Dict[str, Any] = dict(num_workers=num_workers, auto_distributed_partitioning=False)
+    settings: Dict[str, Any] = dict(num_workers=num_workers, worker_init_fn=leave_group, auto_distributed_partitioning=False)
     return poptorch.DataLoader(options, images, batch_sampler=order, **settings)

@@ -55,6 +55,11 @@ class TrainingOrder:
         """Calls of the model in an epoch."""
         return self._num_images // (self.batch_size * self._per_call)
 
+    @property
+    def images_per_epoch(self) -> int:
+        """Images that all processes take in an epoch; the others are left out."""
+        return self.calls_per_epoch * self._per_call * self.batch_size
+
     def __len__(self) -> int:
         return (self.calls_per_epoch - self.first_call) * self._per_call * self._share.count // self._share.total
 
