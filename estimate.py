@@ -9,9 +9,7 @@ from typing import Any, List, Tuple, Type
 
 import ipu_model  # noqa: F401  first: finds the IPU Model's poptorch where there is no Poplar SDK
 from cli import EstimateArguments, parse_estimate_arguments, run_program
-from config import UserError
-from config.presets import with_fields
-from ipu_model.cost.hardware import MACHINES
+from config import UserError, with_fields
 from ipu_model.cost.page import comparison_page, report_page
 from ipu_model.cost.schedule import SCHEDULES
 from ipu_model.cost.tables import comparison, text_report
@@ -19,7 +17,7 @@ from ipu_model.cost.tables import comparison, text_report
 
 def main() -> int:
     """Estimate a preset, or compare several. Returns the exit code: 1 where the preset does not fit."""
-    arguments = parse_estimate_arguments(list(MACHINES), SCHEDULES)
+    arguments = parse_estimate_arguments(SCHEDULES)
     return run_program("estimate.py", lambda: tell(arguments), poptorch_errors)
 
 

@@ -8,8 +8,7 @@ from typing import Any, Dict, List, Tuple, Type
 
 import ipu_model  # noqa: F401  finds the IPU Model's poptorch where there is no Poplar SDK
 from cli import TrainingArguments, derived_values, describe, parse_training_arguments, run_program, training_lines
-from config import Config
-from config.presets import config_of_checkpoint
+from config import Config, config_of_checkpoint
 
 
 def main() -> int:
@@ -48,7 +47,7 @@ def tell(arguments: TrainingArguments) -> int:
         if outcome is not None:
             source, phase = assembly.read_end(outcome.folder), assembly.following(phase, outcome.folder)
         if source is not None:
-            layers = " ".join(phase.model.trainable_layers)
+            layers = " ".join(phase.model.trainable_layers or ["all layers"])
             say(f"fine-tuning {phase.schedule.epochs} epochs at {phase.data.image_size} pixels: {layers}")
         outcome = assembly.run_phase(phase, source)
         say("\n".join(training_lines(outcome.summary, outcome.folder, outcome.exit_code)))

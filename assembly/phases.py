@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Dict, Tuple
 
 import popdist
-from config import Config, ConfigError
-from config.fine_tuning import fine_tuning, nearest_good_sizes
-from config.presets import with_fields
+from config import Config, ConfigError, second_phase, with_fields
 from datasets.factory import TrainingFacts, training_facts
-from models.architectures import total_stride
+from models.architectures import nearest_good_sizes, total_stride
 from training import instances
 from training.schedule import Rates
 
@@ -39,9 +37,7 @@ def prepare_phases(config: Config) -> Tuple[Config, ...]:
 
 def phases_of(config: Config) -> Tuple[Config, ...]:
     """A config's training, and its fine-tuning where it has one; the fine-tuning alone where it begins from a checkpoint."""
-    if config.run.fine_tune_from:
-        return (fine_tuning(config),)
-    return (config, fine_tuning(config)) if config.fine_tune.fine_tune_epochs else (config,)
+    return (second_phase(config),) if config.run.fine_tune_from else config.phases
 
 
 def check(config: Config) -> None:
@@ -64,7 +60,7 @@ def check(config: Config) -> None:
 def following(phase: Config, folder: Path) -> Config:
     """The phase in a folder below that of the phase before it, gone on with where it has begun."""
     below = folder / "fine-tune"
-    return with_fields(phase, output=str(below), resume="auto" if (below / "checkpoints").is_dir() else "")
+    return with_fields(phase, output=str(below), resume="auto" if (below / "checkpoints").is_dir() else None)
 
 
 def facts_of(config: Config) -> Tuple[TrainingFacts, Dict[str, float]]:
@@ -77,9 +73,9 @@ def facts_of(config: Config) -> Tuple[TrainingFacts, Dict[str, float]]:
 
 def resolution_warning(config: Config) -> str:
     """A line where padding falls elsewhere at the fine-tuning size than in training, with the sizes that avoid that; or nothing."""
-    size, before = config.fine_tune.fine_tune_image_size, config.data.image_size
+    size, before = config.phases[-1].data.image_size, config.data.image_size
     period = total_stride(config.model.architecture)
-    if not config.fine_tune.fine_tune_epochs or not (size - before) % period:
+    if not (size - before) % period:
         return ""
     good = " or ".join(map(str, nearest_good_sizes(before, size, period)))
     return (
@@ -92,12 +88,14 @@ def _as_launched(phase: Config, whole: Config) -> Config:
     """The phase with as many replicas as poprun was started for, on IPUs partitioned as for the whole."""
     if not popdist.isPopdistEnvSet():
         return phase
-    phase, replicas = phase.with_splits(whole.ipu.pipeline_splits), popdist.getNumTotalReplicas()
-    if replicas == phase.batch.replicas:
+    replicas = popdist.getNumTotalReplicas()
+    if phase.ipu.pipeline_splits != whole.ipu.pipeline_splits:
+        phase = with_fields(phase, pipeline_splits=whole.ipu.pipeline_splits)
+    if replicas == phase.batch.replicas == phase.validation_replicas:
         return phase
     if instances.is_first():
         logger.info("replicas: %d, as poprun says (the preset has %d)", replicas, phase.batch.replicas)
-    return with_fields(phase, replicas=replicas)
+    return with_fields(phase, replicas=replicas, validation_replicas=None)
 
 
 def _with_found_splits(phase: Config) -> Config:
@@ -108,4 +106,4 @@ def _with_found_splits(phase: Config) -> Config:
     splits = instances.share(splits)
     if instances.is_first():
         logger.info("pipeline_splits: %s", " ".join(splits))
-    return phase.with_splits(splits)
+    return with_fields(phase, pipeline_splits=splits)

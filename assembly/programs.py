@@ -63,7 +63,9 @@ def build_validation_model(config: Config, num_classes: int, device: str = "cpu"
     check_image_size(config.model.architecture, config.validation_image_size)
     classifier = _classifier(config, num_classes, device).eval()
     place_on_ipus(classifier, classifier.network, config.ipu.pipeline_splits)
-    options = validation_options(config.batch, config.ipu, config.precision, config.run.seed, _is_synthetic(config))
+    options = validation_options(
+        config.batch, config.validation_replicas, config.ipu, config.precision, config.run.seed, _is_synthetic(config)
+    )
     return ValidationModel(poptorch.inferenceModel(classifier, options), options, classifier.network)
 
 

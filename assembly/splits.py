@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Tuple
 
-from config import AUTOMATIC_SPLITS, Config, ConfigError
+from config import AUTOMATIC_SPLITS, Config, ConfigError, with_fields
 from ipu_model.cost.hardware import MACHINES
 from ipu_model.cost.splits import best_cuts, with_splits, with_units
 from ipu_model.program.ops import Program
@@ -19,7 +19,7 @@ def are_automatic(config: Config) -> bool:
 
 def with_best_splits(config: Config) -> Config:
     """The config with the best splits of its training model in the place of `auto`; ConfigError where none fits."""
-    return config.with_splits(split(trace_training(config), config)[1]) if are_automatic(config) else config
+    return with_fields(config, pipeline_splits=split(trace_training(config), config)[1]) if are_automatic(config) else config
 
 
 def split(traced: Traced, config: Config) -> Tuple[Program, Tuple[str, ...]]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any, Dict, List, Mapping, Sequence
 
 import popdist
-from config import Config
-from config.presets import config_of_checkpoint, with_fields
+from config import Config, config_of_checkpoint, with_fields
 from datasets.factory import build_validation_set
 from models.architectures import total_stride
 from training.run.size_sweep import Row, find_best_size, sweep_sizes
@@ -18,7 +17,7 @@ from .programs import build_validation_program
 
 def config_of(stored: StoredWeights, overrides: Mapping[str, Any]) -> Config:
     """The config of a checkpoint with other values by field name, and with as many replicas as poprun was started for."""
-    launched = {"replicas": popdist.getNumTotalReplicas()} if popdist.isPopdistEnvSet() else {}
+    launched = {"validation_replicas": popdist.getNumTotalReplicas()} if popdist.isPopdistEnvSet() else {}
     return config_of_checkpoint(stored.payload["config"], {**overrides, **launched})
 
 

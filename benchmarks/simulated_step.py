@@ -30,7 +30,7 @@ def main() -> None:
     arguments = parser.parse_args()
     given = {name: getattr(arguments, name) for name in ("image_size", "micro_batch_size") if getattr(arguments, name)}
     plain = {"precision": "32.32", "optimizer": "sgd", "pipeline_splits": (), "mixup_alpha": 0.0, "cutmix_strength": 0.0}
-    config = load_preset(arguments.config, {**plain, **given, "gradient_accumulation": 2, "global_batch_size": 0, "replicas": 2})
+    config = load_preset(arguments.config, {**plain, **given, "gradient_accumulation": 2, "replicas": 2})
     simulated, written = build_steps(config)
     medians = measure_in_turn({"IPU Model": simulated, "hand-written loop": written}, arguments.rounds)
     for name, seconds in medians.items():

@@ -81,9 +81,9 @@ def fields(arguments: argparse.Namespace, variant: str, seed: int, folder: Path)
     size = native if resolution == "native" else half
     preprocessing = "shift-flip" if arguments.dataset == "cifar10" else "shift"
     return {
-        **changes, "dataset": arguments.dataset, "data_path": arguments.data_path, "image_size": size, "validation_image_size": size,
-        "preprocessing": preprocessing, "fine_tune_image_size": native, "epochs": arguments.epochs, "seed": seed,
-        "validate_every_epochs": 0, "output": str(run_folder(folder, variant, seed)),
+        **changes, "dataset": arguments.dataset, "data_path": arguments.data_path or "none", "preprocessing": preprocessing,
+        "image_size": size, "validation_image_size": size, "fine_tune_image_size": native, "epochs": arguments.epochs, "seed": seed,
+        "validate_every_epochs": "none", "output": str(run_folder(folder, variant, seed)),
     }  # fmt: skip
 
 
@@ -113,7 +113,7 @@ def train(arguments: argparse.Namespace, variant: str, seed: int, folder: Path) 
 
 
 def _is_done(run: Path) -> bool:
-    return read_summary(run)["epochs"] == load_preset("digits-half", {}).fine_tune.fine_tune_epochs
+    return read_summary(run)["epochs"] == load_preset("digits-half", {}).phases[1].schedule.epochs
 
 
 def read_summary(run: Path, phase: str = "fine-tune") -> Dict[str, Any]:

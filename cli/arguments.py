@@ -8,8 +8,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
-from config import Config, ConfigError, load_preset, preset_names
-from config.fine_tuning import fine_tuning
+from config import MACHINES, Config, ConfigError, load_preset, preset_names, second_phase
 
 from .flags import Parser, add_field_flags, field_values
 
@@ -57,7 +56,7 @@ def parse_training_arguments(arguments: Optional[Sequence[str]] = None) -> Train
 
 @dataclass(frozen=True)
 class EstimateArguments:
-    """estimate.py's command line; `sweep` has further presets for one table."""
+    """estimate.py's command line; `sweep` has further presets for one table, and configs are those of the phase asked for."""
 
     config: Config
     schedule: Optional[str]
@@ -68,9 +67,7 @@ class EstimateArguments:
     sweep_machines: List[str]
 
 
-def parse_estimate_arguments(
-    machines: Sequence[str], schedules: Sequence[str], arguments: Optional[Sequence[str]] = None
-) -> EstimateArguments:
+def parse_estimate_arguments(schedules: Sequence[str], arguments: Optional[Sequence[str]] = None) -> EstimateArguments:
     """Parse estimate.py's command line; a mistake is one line on stderr and exit code 2."""
     parser = Parser(
         prog="estimate.py",
@@ -83,17 +80,17 @@ def parse_estimate_arguments(
     known = ", ".join(schedules)
     parser.add_argument("--pipeline-schedule", choices=schedules, metavar="NAME", help=f"one of {known} (default: the preset's)")
     parser.add_argument("--inference", action="store_true", help="the validation model instead of the training model")
-    parser.add_argument("--fine-tuning", action="store_true", help="the second phase of training (fine_tune_...) instead of the first")
+    parser.add_argument("--fine-tuning", action="store_true", help="the second phase of training (--fine-tune-...) instead of the first")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--report", default="", metavar="FILE.html", help="write a page with charts")
     parser.add_argument("--sweep", nargs="*", default=[], metavar="PRESET", help="further presets to compare in one table")
-    parser.add_argument("--sweep-machines", nargs="*", default=[], choices=machines, metavar="NAME", help="machines to compare")
+    parser.add_argument("--sweep-machines", nargs="*", default=[], choices=MACHINES, metavar="NAME", help="machines to compare")
     add_field_flags(parser)
     namespace = parser.parse_known_or_fail(arguments)
     values = field_values(namespace)
     try:
         configs = [load_preset(name, values) for name in (namespace.config, *namespace.sweep)]
-        configs = [fine_tuning(config) if namespace.fine_tuning else config for config in configs]
+        configs = [second_phase(config) if namespace.fine_tuning else config for config in configs]
     except ConfigError as error:
         parser.error(str(error))
     return EstimateArguments(
@@ -115,6 +112,7 @@ def parse_summary_arguments(arguments: Optional[Sequence[str]] = None) -> Summar
     """Parse summary.py's command line; a mistake is one line on stderr and exit code 2."""
     parser = Parser(
         prog="summary.py",
+        usage="summary.py [PRESET ...] [options]",
         description="Size, cost and speed of presets in one table. Every field is a flag, for all presets alike.",
         epilog="examples:\n  python summary.py efficientnet-b0-g1-gn-16ipu efficientnet-b0-g16-lnpn-16ipu\n  python summary.py "
         "efficientnet-b7-g1-bn-16ipu --no-latency",
@@ -161,13 +159,16 @@ def image_sizes(text: str) -> Tuple[int, ...]:
     raise argparse.ArgumentTypeError(f"expected FIRST:LAST:STEP such as 160:320:32, sizes such as 160,192, or best; got {text!r}")
 
 
-VALIDATION_FIELDS = ("dataset", "data_path", "validation_image_size", "num_workers", "replicas", "validation_micro_batch_size")
+VALIDATION_FIELDS = (
+    "dataset", "data_path", "num_workers", "validation_image_size", "validation_micro_batch_size", "validation_replicas",
+)  # fmt: skip
 
 
 def parse_validation_arguments(arguments: Optional[Sequence[str]] = None) -> ValidationArguments:
     """Parse validate.py's command line; a mistake is one line on stderr and exit code 2."""
     parser = Parser(
         prog="validate.py",
+        usage="validate.py --checkpoint FILE|FOLDER [options]",
         description="Validate a checkpoint on the validation images of its data set. Only the checkpoint is needed; flags win over it.",
         epilog="example:\n  python validate.py --checkpoint runs/digits-20260101-120000 --validation-image-size 24",
     )
@@ -184,6 +185,7 @@ def parse_validation_arguments(arguments: Optional[Sequence[str]] = None) -> Val
     )  # fmt: skip
     parser.add_argument("--output", default="", metavar="DIR", help="where validate.csv and validate.json go (default: the run's folder)")
     parser.add_argument("--export", default="", metavar="FILE", help="write the weights as a safetensors file")
+    parser.add_argument("--replicas", dest="validation_replicas", type=int, default=argparse.SUPPRESS, help="as --validation-replicas")
     add_field_flags(parser, VALIDATION_FIELDS)
     namespace = parser.parse_known_or_fail(arguments)
     overrides = {field: value for field, value in field_values(namespace).items() if field in VALIDATION_FIELDS}

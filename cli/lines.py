@@ -5,19 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Dict, List, Mapping
 
-from config import SECTIONS, Config
-from config.fine_tuning import fine_tuning
+from config import NONE, Config, plain_values
 
 
 def describe(config: Config, derived: Dict[str, Any]) -> List[str]:
     """A resolved config as YAML lines, section by section, with derived values at the end."""
-    lines = [f"preset: {config.preset}"]
-    for name in SECTIONS:
-        lines.append(f"{name}:")
-        for field, value in getattr(config, name).model_dump().items():
-            lines.append(f"  {field}: {list(value) if isinstance(value, tuple) else value!r}")
-    lines.append("derived:")
-    lines += [f"  {key}: {value}" for key, value in derived.items()]
+    values = plain_values(config)
+    lines = [f"preset: {values.pop('preset')}"]
+    for section, fields in values.items():
+        lines += [f"{section}:", *_field_lines(fields, "  ")]
+    return [*lines, "derived:", *(f"  {key}: {value}" for key, value in derived.items())]
+
+
+def _field_lines(fields: Mapping[str, Any], indent: str) -> List[str]:
+    lines = []
+    for field, value in fields.items():
+        if isinstance(value, dict):
+            lines += [f"{indent}{field}:", *_field_lines(value, indent + "  ")]
+        else:
+            lines.append(f"{indent}{field}: {NONE if value is None else repr(value)}")
     return lines
 
 
@@ -36,19 +42,22 @@ def derived_values(config: Config, num_images: int, num_classes: int) -> Dict[st
         "learning_rate": config.learning_rate,
         "rmsprop_decay": config.rmsprop_decay if config.optimizer.optimizer == "rmsprop" else "not used",
         "validation_image_size": config.validation_image_size,
-        **_fine_tuning_values(config, num_images),
+        "validation_micro_batch_size": config.validation_micro_batch_size,
+        "validation_replicas": config.validation_replicas,
+        **_second_phase_values(config, num_images),
     }
 
 
-def _fine_tuning_values(config: Config, num_images: int) -> Dict[str, Any]:
-    if not config.fine_tune.fine_tune_epochs:
-        return {}
-    phase = fine_tuning(config)
+def _second_phase_values(config: Config, num_images: int) -> Dict[str, Any]:
     return {
-        "fine_tune_gradient_accumulation": phase.batch.accumulation_steps,
-        "fine_tune_learning_rate": phase.learning_rate,
-        "fine_tune_ipus": phase.ipus,
-        "fine_tune_steps": num_images // phase.batch.images_per_call * phase.schedule.epochs,
+        key: value
+        for phase in config.phases[1:]
+        for key, value in {
+            "fine_tune_gradient_accumulation": phase.batch.accumulation_steps,
+            "fine_tune_learning_rate": phase.learning_rate,
+            "fine_tune_ipus": phase.ipus,
+            "fine_tune_steps": num_images // phase.batch.images_per_call * phase.batch.device_iterations * phase.schedule.epochs,
+        }.items()
     }
 
 

@@ -1,17 +1,19 @@
-"""The resolved Config: all sections of a preset, checked together, and what follows from several of them."""
+"""The resolved Config: all sections of a preset, checked together, its phases, and what follows from several sections."""
 
 from __future__ import annotations
 
-from typing import Dict, Sequence, Type
+from typing import Any, Dict, Optional, Tuple, Type
 
-from pydantic import model_validator
+from pydantic import Field, create_model, model_validator
 
+from .errors import ConfigError, nearest
+from .merging import merge
 from .sections import (
+    SHAPING_FIELDS,
     AugmentationConfig,
     AveragingConfig,
     BatchConfig,
     DataConfig,
-    FineTuneConfig,
     IpuConfig,
     ModelConfig,
     OptimizerConfig,
@@ -19,24 +21,67 @@ from .sections import (
     RunConfig,
     ScheduleConfig,
     Section,
+    ValidationConfig,
 )
+
+SECTIONS: Dict[str, Type[Section]] = {
+    "model": ModelConfig,
+    "data": DataConfig,
+    "batch": BatchConfig,
+    "validation": ValidationConfig,
+    "precision": PrecisionConfig,
+    "optimizer": OptimizerConfig,
+    "schedule": ScheduleConfig,
+    "augmentation": AugmentationConfig,
+    "averaging": AveragingConfig,
+    "ipu": IpuConfig,
+    "run": RunConfig,
+}
+OVERLAY = "fine_tune"  # what the second phase states anew; before the names of its fields, too
+
+
+def _partial(section: Type[Section]) -> Type[Section]:
+    """The fields of a section, of which a second phase states those that it changes; checks of several fields are left to the whole.
+
+    Its epochs may be none: then there is no second phase, whatever else is stated.
+    """
+    fields: Dict[str, Any] = {name: (info.annotation, info) for name, info in section.model_fields.items() if name not in SHAPING_FIELDS}
+    if section is ScheduleConfig:
+        fields["epochs"] = (Optional[int], section.model_fields["epochs"])
+    return create_model(section.__name__, __base__=Section, __doc__=section.__doc__, **fields)
+
+
+# A run keeps and says the same in both phases, and the network of the second is that of the first.
+OVERLAY_SECTIONS: Dict[str, Type[Section]] = {name: _partial(section) for name, section in SECTIONS.items() if name != "run"}
+
+
+def _places() -> Dict[str, Tuple[str, ...]]:
+    own = {section.flag_prefix + field: (name, field) for name, section in SECTIONS.items() for field in section.model_fields}
+    changed = {field: place for field, place in own.items() if place[1] in OVERLAY_SECTIONS.get(place[0], Section).model_fields}
+    return {**own, **{f"{OVERLAY}_{field}": (OVERLAY, *place) for field, place in changed.items()}}
+
+
+# Where a field is, by the name under which flags and messages know it: ("batch", "replicas"), ("validation", "replicas"),
+# ("fine_tune", "batch", "replicas") are replicas, validation_replicas and fine_tune_replicas.
+PLACES: Dict[str, Tuple[str, ...]] = _places()
 
 
 class Config(Section):
-    """A resolved preset."""
+    """A resolved preset. `fine_tune` holds what the second phase states anew, by section and field: look at `phases` instead."""
 
     preset: str
     model: ModelConfig
     data: DataConfig
     batch: BatchConfig
+    validation: ValidationConfig
     precision: PrecisionConfig
     optimizer: OptimizerConfig
     schedule: ScheduleConfig
     augmentation: AugmentationConfig
     averaging: AveragingConfig
-    fine_tune: FineTuneConfig
     ipu: IpuConfig
     run: RunConfig
+    fine_tune: Dict[str, Dict[str, Any]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _check_mixing(self) -> Config:
@@ -57,6 +102,25 @@ class Config(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _check_allowed_changes(self) -> Config:
+        for field in self.run.allow_change:
+            if field not in PLACES:
+                raise ValueError(f"allow_change names the unknown field {field!r}{nearest(field, PLACES)}")
+        return self
+
+    @property
+    def phases(self) -> Tuple[Config, ...]:
+        """This config, and that of the second phase, where there is one: where `fine_tune` states epochs.
+
+        The second is the first with what `fine_tune` states merged over it, as a preset is over its parents; all that makes a Config has
+        checked it.
+        """
+        if self.fine_tune.get("schedule", {}).get("epochs") is None:
+            return (self,)
+        own = {name: getattr(self, name).model_dump() for name in SECTIONS}
+        return self, Config(preset=self.preset, **merge(own, self.fine_tune))
+
     @property
     def learning_rate(self) -> float:
         """Learning rate after the warm-up: base rate x global batch."""
@@ -70,34 +134,26 @@ class Config(Section):
     @property
     def validation_image_size(self) -> int:
         """Pixels on a side in validation."""
-        return self.data.validation_image_size or self.data.image_size
+        return self.validation.image_size or self.data.image_size
 
     @property
     def validation_micro_batch_size(self) -> int:
         """Images at a time in validation."""
-        return self.batch.validation_micro_batch_size or self.batch.micro_batch_size
+        return self.validation.micro_batch_size or self.batch.micro_batch_size
+
+    @property
+    def validation_replicas(self) -> int:
+        """Data-parallel copies of the model in validation."""
+        return self.validation.replicas or self.batch.replicas
 
     @property
     def ipus(self) -> int:
         """IPUs of all replicas."""
         return self.ipu.stages * self.batch.replicas
 
-    def with_splits(self, splits: Sequence[str]) -> Config:
-        """This config with other pipeline splits."""
-        return self.model_copy(update={"ipu": self.ipu.model_copy(update={"pipeline_splits": tuple(splits)})})
 
-
-SECTIONS: Dict[str, Type[Section]] = {
-    "model": ModelConfig,
-    "data": DataConfig,
-    "batch": BatchConfig,
-    "precision": PrecisionConfig,
-    "optimizer": OptimizerConfig,
-    "schedule": ScheduleConfig,
-    "augmentation": AugmentationConfig,
-    "averaging": AveragingConfig,
-    "fine_tune": FineTuneConfig,
-    "ipu": IpuConfig,
-    "run": RunConfig,
-}
-SECTION_OF_FIELD: Dict[str, str] = {field: name for name, section in SECTIONS.items() for field in section.model_fields}
+def second_phase(config: Config) -> Config:
+    """The config of the second phase; ConfigError where there is none."""
+    if len(config.phases) == 1:
+        raise ConfigError(f"preset {config.preset!r} has no second phase: give --fine-tune-epochs, such as 2")
+    return config.phases[1]

@@ -88,13 +88,12 @@ def build_validation_set(config: DataConfig, seed: int, size: int, classes: Opti
 def build_image_sets(config: DataConfig, seed: int, validation_size: Optional[int] = None) -> ImageSets:
     """Training images at `image_size` and validation images at `validation_size`; errors as of the two."""
     training = build_training_set(config, seed)
-    validation_size = validation_size or config.validation_image_size or config.image_size
-    return ImageSets(training, build_validation_set(config, seed, validation_size, training.classes))
+    return ImageSets(training, build_validation_set(config, seed, validation_size or config.image_size, training.classes))
 
 
 def _source(config: DataConfig, seed: int) -> Source:
     if config.dataset in ("imagenet", "folder"):
-        return FolderSource(config.data_path, None, config.bounding_boxes, 1000 if config.dataset == "imagenet" else None)
+        return FolderSource(config.data_path or "", None, config.bounding_boxes or "", 1000 if config.dataset == "imagenet" else None)
     if config.preprocessing in ("standard", "autoaugment"):
         raise ConfigError(
             f"preprocessing {config.preprocessing!r} crops photographs; data set {config.dataset!r} takes none, shift or shift-flip"
@@ -108,7 +107,7 @@ def _array_source(config: DataConfig, seed: int) -> ArraySource:
     if config.dataset == "digits":
         return digits()
     if config.dataset == "cifar10":
-        return cifar10(config.data_path)
+        return cifar10(config.data_path or "")
     if config.dataset == "fashion-mnist":
-        return fashion_mnist(config.data_path)
+        return fashion_mnist(config.data_path or "")
     return generated(config.generated_images, config.image_size, seed)

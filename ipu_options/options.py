@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict
+from typing import Dict, Sequence
 
 import torch
 
@@ -37,10 +37,10 @@ def training_options(
 
 
 def validation_options(
-    batch: BatchConfig, ipu: IpuConfig, precision: PrecisionConfig, seed: int, is_synthetic: bool = False
+    batch: BatchConfig, replicas: int, ipu: IpuConfig, precision: PrecisionConfig, seed: int, is_synthetic: bool = False
 ) -> poptorch.Options:
     """Options of the validation model; a pipeline needs as many device iterations as it has stages."""
-    options = _shared_options(ipu, precision, seed, batch.replicas, is_synthetic)
+    options = _shared_options(ipu, precision, seed, replicas, is_synthetic)
     options.deviceIterations(max(batch.device_iterations, ipu.stages))
     options.outputMode(poptorch.OutputMode.All)
     return options
@@ -53,8 +53,8 @@ def _shared_options(ipu: IpuConfig, precision: PrecisionConfig, seed: int, repli
     options.autoRoundNumIPUs(True)
     options.broadcastBuffers(False)  # batch norm keeps its statistics for each replica
     options.Precision.setPartialsType(torch.float16 if precision.half_partials else torch.float32)
-    if ipu.available_memory_proportion:
-        options.setAvailableMemoryProportion(_memory_proportions(ipu))
+    if ipu.available_memory_proportion is not None:
+        options.setAvailableMemoryProportion(_memory_proportions(ipu.available_memory_proportion, ipu.stages))
     if is_synthetic:
         options.enableSyntheticData(True)
     return options
@@ -75,11 +75,8 @@ def _launched_options(replicas: int, ipus_per_replica: int) -> poptorch.Options:
     return popdist.poptorch.Options(ipus_per_replica=ipus_per_replica)
 
 
-def _memory_proportions(ipu: IpuConfig) -> Dict[str, float]:
-    num_ipus = ipu.stages
-    shares = ipu.available_memory_proportion
-    if len(shares) not in (1, num_ipus):
-        raise ConfigError(f"available_memory_proportion takes 1 or {num_ipus} values (one for each IPU of a replica), got {len(shares)}")
+def _memory_proportions(shares: Sequence[float], num_ipus: int) -> Dict[str, float]:
+    """One share for each IPU of a replica; one alone is that of all."""
     return {f"IPU{index}": shares[index if len(shares) > 1 else 0] for index in range(num_ipus)}
 
 

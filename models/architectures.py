@@ -113,6 +113,12 @@ def total_stride(architecture: str) -> int:
     return size.stem_stride * math.prod(strides)
 
 
+def nearest_good_sizes(training_size: int, size: int, period: int) -> Tuple[int, ...]:
+    """Sizes around `size` whose remainder by the network's total stride is that of the training size, so that padding falls alike."""
+    below = size - (size - training_size) % period
+    return tuple(good for good in (below, below + period) if good > 0)
+
+
 def check_image_size(architecture: str, size: int) -> None:
     """ConfigError where the last feature map would have less than one pixel of the network's stride."""
     stride = total_stride(architecture)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple, Tuple
+from typing import NamedTuple, Optional, Tuple
 
 from config import OptimizerConfig, ScheduleConfig
 
@@ -76,11 +76,11 @@ def loss_scale(optimizer: OptimizerConfig, progress: float) -> float:
     return min(optimizer.initial_loss_scaling * 2.0**passed, optimizer.loss_scaling)
 
 
-def is_due(count: int, every: int, is_last: bool = False) -> bool:
-    """Whether something done every so many times is due after the count-th; the last time always, and never where `every` is 0."""
-    return bool(every) and (count % every == 0 or is_last)
+def is_due(count: int, every: Optional[int], is_last: bool = False) -> bool:
+    """Whether something done every so many times is due after the count-th; the last time always, and never where `every` is none."""
+    return every is not None and (count % every == 0 or is_last)
 
 
-def is_passed(count: int, by: int, every: int) -> bool:
-    """Whether the last `by` of `count` times passed a multiple of `every`; never where `every` is 0."""
-    return bool(every) and count // every > (count - by) // every
+def is_passed(count: int, by: int, every: Optional[int]) -> bool:
+    """Whether the last `by` of `count` times passed a multiple of `every`; never where `every` is none."""
+    return every is not None and count // every > (count - by) // every

@@ -18,7 +18,6 @@ import poptorch
 from assembly.splits import with_best_splits
 from assembly.tracing import trace_training
 from config import load_preset
-from config.fine_tuning import fine_tuning
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -62,7 +61,7 @@ def test_what_is_stated_changes_the_estimate(monkeypatch, capsys):
 
 
 def test_the_fine_tuning_phase_has_an_estimate_of_its_own(monkeypatch, capsys):
-    config = fine_tuning(load_preset("digits-half", {}))
+    config = load_preset("digits-half", {}).phases[1]
     traced = trace_training(config)
     program, settings = traced.program, traced.settings
     trained = {variable.name for variable in program.variables if variable.is_trained}
@@ -74,7 +73,7 @@ def test_the_fine_tuning_phase_has_an_estimate_of_its_own(monkeypatch, capsys):
         text = run(monkeypatch, capsys, "--config", "digits-half", "--json", "--fine-tuning", *arguments)[1]
         return json.loads(text)["images_per_second"]
 
-    assert speed() > speed("--fine-tune-layers", "blocks", "conv_head", "bn2", "classifier")
+    assert speed() > speed("--fine-tune-trainable-layers", "blocks", "conv_head", "bn2", "classifier")
     code, _, error = run(monkeypatch, capsys, "--config", "tiny", "--fine-tuning")
     assert code == 2 and "give --fine-tune-epochs" in error and len(error.splitlines()) == 1
     code, _, error = run(monkeypatch, capsys, "--config", "tiny", "--trainable-layers", "clasifier")

@@ -165,7 +165,7 @@ def test_other_classes_than_the_checkpoints_are_refused(tmp_path, finished):
         dict(loss_scaling_mode="ramp", averaging="mean", eight_bit_io=False),
         dict(norm="batch", proxy_norm=False, dataset="synthetic", image_size=16, optimizer="sgd", precision="32.32"),
         dict(architecture="resnet18", norm="group", proxy_norm=False, pipeline_splits=("layer2",), image_size=32),
-        dict(norm="none", proxy_norm=False, pipeline_splits=(), validate_every_epochs=0),
+        dict(norm="none", proxy_norm=False, pipeline_splits=(), validate_every_epochs=None),
     ],
 )
 def test_other_ways_of_training_run(tmp_path, values):

@@ -20,8 +20,8 @@ from config import load_preset
 ROOT = Path(__file__).parent.parent.parent
 FINE_TUNING = dict(
     epochs=1, log_every_steps=1, checkpoint_every_epochs=1, averaging_decay=0.5, fine_tune_epochs=2, fine_tune_image_size=16,
-    fine_tune_layers=("conv_head", "bn2", "classifier"), fine_tune_global_batch_size=18, fine_tune_micro_batch_size=3, fine_tune_replicas=2,
-    fine_tune_base_learning_rate=1e-3, fine_tune_warmup_epochs=0.5,
+    fine_tune_trainable_layers=("conv_head", "bn2", "classifier"), fine_tune_global_batch_size=18, fine_tune_micro_batch_size=3,
+    fine_tune_replicas=2, fine_tune_base_learning_rate=1e-3, fine_tune_warmup_epochs=0.5,
 )  # fmt: skip
 
 
@@ -41,7 +41,7 @@ def run(tmp_path_factory):
 def test_one_command_trains_and_then_fine_tunes_the_top_from_the_average(run):
     first, second = checkpoint(run), checkpoint(run / "fine-tune")
     assert second["config"]["data"]["image_size"] == 16 and second["position"]["epoch"] == 2
-    trained = {name for name in second["model"] if name.split(".")[0] in FINE_TUNING["fine_tune_layers"]}
+    trained = {name for name in second["model"] if name.split(".")[0] in FINE_TUNING["fine_tune_trainable_layers"]}
     for name, value in second["model"].items():
         assert torch.equal(value, first["averaging"]["average"][name]) == (name not in trained), name
     state = {key.split("___")[1] for key in second["optimizer"]["ipu_state"]}
@@ -71,7 +71,7 @@ def test_a_checkpoint_of_another_network_and_a_layer_that_does_not_exist(run, tm
     other = load_preset("digits-half", {"fine_tune_from": str(run), "output": str(tmp_path / "a"), "norm": "group", "proxy_norm": False})
     with pytest.raises(ValueError, match="is of another network: it has norm 'layer', the config 'group'; proxy_norm True"):
         train(other)
-    wrong = {**FINE_TUNING, "fine_tune_layers": ("top",), "fine_tune_from": str(run), "output": str(tmp_path / "b")}
+    wrong = {**FINE_TUNING, "fine_tune_trainable_layers": ("top",), "fine_tune_from": str(run), "output": str(tmp_path / "b")}
     with pytest.raises(ValueError, match="trainable layer 'top' does not exist"):
         train(load_preset("tiny", wrong))
 
@@ -120,7 +120,7 @@ def test_a_summary_has_the_papers_columns():
         (["validate.py", "--checkpoint", "x", "--image-sizes", "320:160:32"], "expected FIRST:LAST:STEP such as 160:320:32"),
         (["validate.py", "--checkpoint", "x", "--averaged", "mean", "--weights", "current"], "leave out --weights"),
         (["summary.py", "efficientnet-b9"], "unknown preset 'efficientnet-b9'"),
-        (["train.py", "--config", "tiny", "--fine-tune-epochs", "1"], "fine_tune_epochs 1 needs fine_tune_image_size"),
+        (["train.py", "--config", "tiny", "--fine-tune-replicas", "1"], "give fine_tune_epochs, such as 2"),
         (["train.py", "--fine-tune-from", "nowhere"], "no checkpoint at nowhere"),
         (["train.py", "--config", "tiny", "--image-size", "8", "--architecture", "efficientnet-b0"], "image size 8 is too small for"),
     ],

@@ -101,7 +101,7 @@ def test_order_of_variants_within_each_size(programs):
 )
 def test_throughput_of_resnet_50(machine, is_inference, micro_batch, published):
     """With the constants fitted on EfficientNets: within 25 %."""
-    alone = dict(validation_micro_batch_size=micro_batch, replicas=1, global_batch_size=0, gradient_accumulation=1)
+    alone = dict(validation_micro_batch_size=micro_batch, replicas=1, gradient_accumulation=1)
     trace = trace_validation if is_inference else trace_training
     traced = trace(load_preset("resnet50-pod16", alone if is_inference else {}))
     assert estimate_program(traced.program, traced.settings, MACHINES[machine]).images_per_second == pytest.approx(published, rel=0.25)
@@ -120,7 +120,7 @@ def test_throughput_of_resnet_50(machine, is_inference, micro_batch, published):
 )
 def test_inference_memory(preset, overrides, micro_batch):
     """What was run fits; twice that does not."""
-    traced = trace_validation(load_preset(preset, {"pipeline_splits": (), "available_memory_proportion": (), **overrides}))
+    traced = trace_validation(load_preset(preset, {"pipeline_splits": (), "available_memory_proportion": None, **overrides}))
     machine = MACHINES["pod4"]
     for size, expected in ((micro_batch, True), (2 * micro_batch, False)):
         assert estimate_program(with_micro_batch(traced.program, size), traced.settings, machine).memory_fits == expected

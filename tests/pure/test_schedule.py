@@ -61,4 +61,4 @@ def test_what_is_due_every_so_often_is_due_at_the_end_too(total, every):
     due = [count for count in range(1, total + 1) if is_due(count, every, count == total)]
     assert due[-1] == total
     assert len(due) == math.ceil(total / every)
-    assert not is_due(total, 0, True)
+    assert not is_due(total, None, True)

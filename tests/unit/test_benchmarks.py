@@ -50,7 +50,7 @@ def test_the_study_is_written_from_runs_that_are_there(tmp_path, monkeypatch, ca
     assert front == ["G16-GN-Half", "G16-LN+PN-Native", "G16-LN+PN-Half"]
     assert (tmp_path / "digits" / "study.png").stat().st_size > 1000
     config = study.study_config(study_arguments(), "G16-GN-Half", 3, tmp_path)
-    assert (config.data.image_size, config.fine_tune.fine_tune_image_size, config.model.proxy_norm) == (24, 32, False)
+    assert (config.data.image_size, config.phases[1].data.image_size, config.model.proxy_norm) == (24, 32, False)
 
 
 def study_arguments():

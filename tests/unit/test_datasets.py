@@ -93,7 +93,7 @@ def test_validation_labels_of_arrays_follow_the_classes():
 
 
 def test_folder_finds_classes_and_preprocesses(picture_folder):
-    sets = build_image_sets(folder_config(picture_folder, validation_image_size=24), seed=0)
+    sets = build_image_sets(folder_config(picture_folder), seed=0, validation_size=24)
     assert sets.training.classes == ["cat", "dog"]
     assert (len(sets.training), len(sets.validation), sets.num_classes) == (12, 4, 2)
     image, label, failed = sets.training[(0, 11)]

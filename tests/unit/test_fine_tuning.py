@@ -8,9 +8,8 @@ from hypothesis import given, strategies as st
 from torch import nn
 
 import poptorch
-from config import AveragingConfig, ConfigError, load_preset
-from config.fine_tuning import fine_tuning, nearest_good_sizes
-from models.architectures import SIZES, check_image_size, total_stride
+from config import AveragingConfig, load_preset
+from models.architectures import SIZES, check_image_size, nearest_good_sizes, total_stride
 from models.factory import build_model
 from models.freezing import train_only
 from training.averaging import WeightAverage
@@ -26,22 +25,13 @@ HALF = "efficientnet-b0-g16-lnpn-half-16ipu"
 
 def test_the_papers_fine_tuning():
     """The code of arXiv 2106.03640: 2 epochs, the top, 2^-11 x 512 = 0.25, 16 replicas on one IPU each, cosine; decay 1 - 2^-14 x 512."""
-    phase = fine_tuning(load_preset(HALF, {}))
+    phase = load_preset(HALF, {}).phases[1]
     assert (phase.data.image_size, phase.validation_image_size, phase.data.preprocessing) == (224, 224, "validation")
     assert (phase.schedule.epochs, phase.schedule.schedule, phase.schedule.warmup_epochs) == (2, "cosine", 5.0)
     assert (phase.batch.images_per_update, phase.batch.replicas, phase.ipu.stages) == (512, 16, 1)
     assert (phase.learning_rate, phase.rmsprop_decay) == (0.25, 0.96875)
     assert phase.model.trainable_layers == ("conv_head", "bn2", "classifier")
     assert phase.averaging.averaging == "none" and phase.augmentation == load_preset(HALF, {}).augmentation
-
-
-def test_a_preset_without_fine_tuning_says_what_to_give():
-    with pytest.raises(ConfigError, match="give --fine-tune-epochs, such as 2, and --fine-tune-image-size"):
-        fine_tuning(load_preset("tiny", {}))
-    with pytest.raises(ConfigError, match="fine_tune_epochs 1 needs fine_tune_image_size"):
-        load_preset("tiny", {"fine_tune_epochs": 1})
-    with pytest.raises(ConfigError, match="global_batch_size 512 is not a multiple of micro_batch_size 8 x replicas 5"):
-        fine_tuning(load_preset(HALF, {"fine_tune_replicas": 5}))
 
 
 @given(training=st.integers(32, 400), size=st.integers(32, 600), period=st.sampled_from([8, 32]))

@@ -59,7 +59,7 @@ def test_every_presets_values_reach_the_optimizer(name):
 
 def test_validation_runs_as_many_iterations_as_it_has_stages():
     batch = BatchConfig(gradient_accumulation=5, replicas=2)
-    options = validation_options(batch, IpuConfig(pipeline_splits=("a", "b")), PrecisionConfig(), seed=0)
+    options = validation_options(batch, 2, IpuConfig(pipeline_splits=("a", "b")), PrecisionConfig(), seed=0)
     assert (options.device_iterations, options.replication_factor, options.Training.gradient_accumulation) == (3, 2, 1)
     assert options.output_mode == poptorch.OutputMode.All
 
@@ -71,9 +71,8 @@ def test_synthetic_data_and_automatic_scaling_reach_the_options():
 
 
 def test_memory_proportions_are_one_or_one_for_each_ipu():
-    ipu = IpuConfig(pipeline_splits=("a", "b"), available_memory_proportion=(0.1, 0.2))
     with pytest.raises(ValueError, match="takes 1 or 3 values.*got 2"):
-        validation_options(BatchConfig(gradient_accumulation=1), ipu, PrecisionConfig(), seed=0)
+        IpuConfig(pipeline_splits=("a", "b"), available_memory_proportion=(0.1, 0.2))
 
 
 def network():

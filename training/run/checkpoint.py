@@ -13,8 +13,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 import torch
 
-from config import SECTION_OF_FIELD, SECTIONS, Config, ConfigError
-from config.stored import as_stored
+from config import Config, config_of_checkpoint, differences, may_change
 
 from ..errors import CheckpointError
 
@@ -22,13 +21,6 @@ FORMAT = "g16-efficientnet-checkpoint"
 VERSION = 1
 LAST = "last.pt"
 BEST = "best.pt"
-# Fields that do not change what a run computes, and may differ when it is resumed.
-_FREE_FIELDS = set("output resume fine_tune_from allow_change wandb wandb_project data_path num_workers log_every_steps".split()) | {
-    "checkpoint_every_epochs",
-    "checkpoint_every_steps",
-    "validate_every_epochs",
-    "machine",  # splits that were found on it are compared
-}
 
 
 def save_checkpoint(path: Path, payload: Mapping[str, Any]) -> None:
@@ -82,7 +74,7 @@ def load_checkpoint(path: Path, is_mapped: bool = False) -> Dict[str, Any]:
         raise CheckpointError(f"{path} is not a checkpoint of this application: train.py writes them to RUN/checkpoints")
     if payload["version"] != VERSION:
         raise CheckpointError(f"{path} has version {payload['version']}, this program reads version {VERSION}")
-    return {**payload, "config": as_stored(payload.get("config", {}))}
+    return payload
 
 
 def find_checkpoint(place: Path) -> Path:
@@ -120,30 +112,11 @@ def load_end(place: Path) -> Checkpoint:
 
 def check_same_config(stored: Mapping[str, Any], config: Config) -> None:
     """CheckpointError where a resumed run's config differs in a field that changes results and is not named in `allow_change`."""
-    now = config.model_dump()
-    differing = []
-    for field, section in SECTION_OF_FIELD.items():
-        default = SECTIONS[section].model_fields[field].default  # of a field that the checkpoint's release did not have
-        before, after = _plain(stored.get(section, {}).get(field, default)), _plain(now[section][field])
-        if field not in _FREE_FIELDS and field not in config.run.allow_change and before != after:
-            differing.append(f"{field} was {before!r}, is {after!r}")
-    if differing:
-        names = " ".join(text.split(" ")[0] for text in differing)
+    found = differences(config_of_checkpoint(stored, {}), config)
+    refused = [difference for difference in found if not may_change(difference.field) and difference.field not in config.run.allow_change]
+    if refused:
+        names = " ".join(difference.field for difference in refused)
         raise CheckpointError(
-            f"the resumed run has another config: {'; '.join(differing)}. Give the same values, or name the change: --allow-change {names}"
+            f"the resumed run has another config: {'; '.join(map(str, refused))}. Give the same values, or name the change: "
+            f"--allow-change {names}"
         )
-    unknown = [field for field in config.run.allow_change if field not in SECTION_OF_FIELD]
-    if unknown:
-        raise ConfigError(f"--allow-change names unknown fields: {', '.join(unknown)}")
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, (list, tuple)) else value
-
-
-def plain_config(config: Config) -> Dict[str, Any]:
-    """The sections of a config as plain values."""
-    return {
-        section: {field: _plain(value) for field, value in fields.items()} if isinstance(fields, dict) else fields
-        for section, fields in config.model_dump().items()
-    }

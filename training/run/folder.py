@@ -8,11 +8,11 @@ import time
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
-from config import Config, ConfigError
+from config import Config, ConfigError, plain_values
 
 from ..errors import CheckpointError
 from ..instances import is_first, share
-from .checkpoint import Checkpoint, check_same_config, load_checkpoint, newest_whole_checkpoint, plain_config
+from .checkpoint import Checkpoint, check_same_config, load_checkpoint, newest_whole_checkpoint
 from .tables import make_folder, write_config, writing
 
 RUNS = Path("runs")
@@ -42,7 +42,7 @@ def _open_run(config: Config) -> Tuple[Path, Optional[Dict[str, Any]]]:
     if checkpoint is None and is_used:
         raise ConfigError(f"{folder} holds a run already: go on with --resume auto, or choose another --output")
     make_folder(folder / "checkpoints")
-    write_config(folder / "config.yml", {"preset": config.preset, **plain_config(config)})
+    write_config(folder / "config.yml", plain_values(config))
     _note_launch(folder)
     return folder, checkpoint.payload if checkpoint else None
 

@@ -6,10 +6,10 @@ import contextlib
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, Mapping, Sequence
 
-from config import Config, RunConfig
+from config import Config, RunConfig, plain_values
 
 from ..instances import is_first, wait_for_all
-from .checkpoint import LAST, plain_config, save_checkpoint
+from .checkpoint import LAST, save_checkpoint
 from .curves import draw_curves
 from .progress import Progress
 from .tables import TRAINING_COLUMNS, VALIDATION_COLUMNS, Table, write_summary
@@ -31,7 +31,7 @@ class Run:
     def __init__(self, config: Config, folder: Path) -> None:
         self.preset, self.epochs = config.preset, config.schedule.epochs
         self.cadence: RunConfig = config.run
-        self._config = {"preset": config.preset, **plain_config(config)}
+        self._config = plain_values(config)
         self._folder = folder
         self._speaks = is_first()
         self._training = Table(folder / "training.csv" if self._speaks else None, TRAINING_COLUMNS)

@@ -7,12 +7,12 @@ from typing import Any, Mapping, NamedTuple
 
 import torch
 
-from config import Config
+from config import SHAPING_FIELDS, Config, config_of_checkpoint
 
 from ..errors import CheckpointError
 from ..instances import is_first, share
 from .averages import average_checkpoints
-from .checkpoint import Checkpoint, find_checkpoint, load_checkpoint, load_end, plain_config
+from .checkpoint import Checkpoint, find_checkpoint, load_checkpoint, load_end
 
 
 class StoredWeights(NamedTuple):
@@ -65,9 +65,8 @@ def read_end(place: Path) -> Checkpoint:
 
 def starting_weights(source: Checkpoint, config: Config) -> Mapping[str, torch.Tensor]:
     """The averaged weights of a checkpoint, else its current ones; CheckpointError where its network is not the config's."""
-    stored, wanted = source.payload["config"]["model"], plain_config(config)["model"]
-    network_fields = ("architecture", "group_size", "expand_ratio", "norm", "proxy_norm", "proxy_norm_scale")
-    differing = [f"{field} {stored[field]!r}, the config {wanted[field]!r}" for field in network_fields if stored[field] != wanted[field]]
+    stored, wanted = config_of_checkpoint(source.payload["config"], {}).model.model_dump(), config.model.model_dump()
+    differing = [f"{field} {stored[field]!r}, the config {wanted[field]!r}" for field in SHAPING_FIELDS if stored[field] != wanted[field]]
     if differing:
         raise CheckpointError(
             f"{source.path} is of another network: it has {'; '.join(differing)}. Give the --config of its preset, or none"
