@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import poptorch
+from assembly.programs import build_training_model, build_validation_model
 from config import BatchConfig, IpuConfig, OptimizerConfig, PrecisionConfig, load_preset, preset_names
 from ipu_options.options import training_options, validation_options
 from ipu_options.pipeline import place_on_ipus
@@ -93,3 +94,51 @@ def test_splits_begin_stages():
 def test_splits_out_of_order_or_unknown_are_refused(splits, fragment):
     with pytest.raises(ValueError, match=fragment):
         place_on_ipus(network(), network(), splits)
+
+
+def both_options(**fields):
+    """Options of tiny's training and validation."""
+    config = load_preset("tiny", fields)
+    programs = build_training_model(config, 10, "meta"), build_validation_model(config, 10, "meta")
+    return tuple(program.options for program in programs)
+
+
+def test_losses_are_summed_and_gradients_averaged():
+    """The trainer divides the sums by the micro batches of all replicas; the global batch's gradient is a mean over everything."""
+    training, validation = both_options()
+    assert training.output_mode == poptorch.OutputMode.Sum
+    assert training.Training.accumulation_and_replication_reduction_type == poptorch.ReductionType.Mean
+    assert validation.output_mode == poptorch.OutputMode.All
+
+
+def test_replicas_keep_their_own_running_statistics_and_norms_are_stable():
+    for options in both_options():
+        assert options.broadcast_buffers is False
+        assert options.auto_round_num_ipus is True
+        assert options._Popart.options["enableStableNorm"] is True
+
+
+def test_an_update_is_that_of_the_mean_over_the_whole_batch(generator):
+    """2 replicas x 3 micro batches of 2 take plain SGD's step on all 12 samples; outputs are sums over a replica's micro batches."""
+    config = load_preset("tiny", {"optimizer": "sgd", "momentum": 0.0, "weight_decay": 0.0, "precision": "32.32", "loss_scaling": 1.0})
+    options = training_options(config.batch, IpuConfig(), config.precision, config.optimizer, 0)
+    micro_batch, replicas, accumulation = 2, config.batch.replicas, config.batch.accumulation_steps
+    model = Squares()
+    images = torch.randn(micro_batch * replicas * accumulation, 3, generator=generator)
+    expected = model.weight.detach() - 0.1 * torch.autograd.grad(model(images), model.weight)[0]
+    losses = [model(part).item() for part in images.split(micro_batch)]  # iterations, accumulation, replicas: the last one fastest
+    executor = poptorch.trainingModel(model, options, poptorch.optim.SGD(model.parameters(), lr=0.1))
+    outputs = executor(images)
+    executor.copyWeightsToHost()
+    torch.testing.assert_close(model.weight.detach(), expected)
+    by_replica = torch.tensor(losses).reshape(accumulation, replicas).sum(0)
+    torch.testing.assert_close(outputs.reshape(-1).cpu(), by_replica)
+
+
+class Squares(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor([1.0, -2.0, 0.5]))
+
+    def forward(self, x):
+        return poptorch.identity_loss((x @ self.weight - 1).square().mean(), "mean")
