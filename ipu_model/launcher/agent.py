@@ -57,20 +57,17 @@ def _signal_instances(folder: Path, number: int) -> None:
 
 def _run(settings: Dict[str, Any], folder: Path) -> int:
     # torch is imported here, when poprun can be heard already
-    from torch.distributed import TCPStore, run as torchrun
+    from torch.distributed import run as torchrun
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.elastic.rendezvous import RendezvousClosedError, rendezvous_handler_registry
 
-    from .rendezvous import FixedHosts
+    from .rendezvous import STORE_FILE, FixedHosts, open_store
 
-    is_first = settings["host_index"] == 0
-    host = "localhost" if is_first else settings["store_host"]
-    # The server listens on a port that the system chooses, so that runs on one machine do not collide.
-    store = TCPStore(host, 0 if is_first else settings["store_port"], is_master=is_first, wait_for_workers=False)
-    send(store_port=store.port)
+    store, port = open_store(settings, folder)
+    send(store_port=port)
     own = dict(settings["instance"], folder=str(folder))
     for variables in own["instances"]:
-        variables.update(IPU_MODEL_STORE=f"{host}:{store.port}", **_network(settings, store.port))
+        variables.update(IPU_MODEL_STORE=_meeting_place(settings, folder / STORE_FILE, port), **_network(settings, port))
 
     def on_round(number: int) -> None:
         own.update(round=number)
@@ -89,6 +86,14 @@ def _run(settings: Dict[str, Any], folder: Path) -> int:
     except (ChildFailedError, RendezvousClosedError):
         return 1
     return 0
+
+
+def _meeting_place(settings: Dict[str, Any], file: Path, port: int) -> str:
+    """Where the instances of this host meet, as `runtime.instances` reads it."""
+    if settings["num_hosts"] == 1:
+        return file.as_uri()
+    host = "localhost" if settings["host_index"] == 0 else settings["store_host"]
+    return f"tcp://{settings['token']}@{host}:{port}"
 
 
 def _network(settings: Dict[str, Any], port: int) -> Dict[str, str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, NoReturn, Optional, Sequence
 
 YES, NO = ("1", "yes", "true", "on"), ("0", "no", "false", "off")
-DEFAULT_LAUNCHER = "ssh -o BatchMode=yes {host} {command}"
+DEFAULT_LAUNCHER = "ssh -o BatchMode=yes -- {host} {command}"
 DEFAULT_TIMEOUT_SECONDS = 300.0
 
 
@@ -128,7 +128,9 @@ def _with_values(arguments: List[str]) -> List[str]:
     rest = list(arguments)
     while rest and rest[0].startswith("-"):
         word = rest.pop(0)
-        if word in BOOLEAN:
+        if word in ("--v", "--vv"):  # as `-v`, `-vv`
+            joined.append(word[1:])
+        elif word in BOOLEAN:
             joined.append(f"{word}={rest.pop(0) if rest and rest[0].lower() in YES + NO else YES[0]}")
         elif word in VALUED and rest:
             joined.append(f"{word}={rest.pop(0)}" if word.startswith("--") else f"{word}{rest.pop(0)}")

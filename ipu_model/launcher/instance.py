@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -65,7 +66,7 @@ class Instance:
                 preexec_fn=die_with_parent,
             )
         except OSError as error:
-            send_output(self.index, "stderr", f"cannot start {self._program[0]}: {error.strerror}\n")
+            send_output(self.index, "stderr", f"cannot start {self._program[0]}: {error.strerror}{_advice(self._program)}\n")
 
     def _hand_on(self, stream: str) -> None:
         pipe = getattr(self._child, stream)
@@ -92,6 +93,17 @@ class Instance:
     def _signal(self, number: int) -> None:
         if self._child is not None and self._child.poll() is None:
             os.killpg(self._child.pid, number)
+
+
+def _advice(program: List[str]) -> str:
+    """What to type instead of a program that cannot start."""
+    name = program[0]
+    words = " ".join(map(shlex.quote, program))
+    if name.endswith(".py") and os.path.exists(name):
+        return f"; type python {words}"
+    if name in ("python", "python3"):
+        return f"; type {shlex.quote(sys.executable)} {' '.join(map(shlex.quote, program[1:]))}"
+    return ""
 
 
 def _bind_to_numa_node(local: int, num_local: int) -> None:

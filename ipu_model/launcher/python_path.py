@@ -24,8 +24,8 @@ def is_clone(entry: str) -> bool:
     return Path(entry or ".").resolve() == PACKAGE.parent and (PACKAGE.parent / "pyproject.toml").is_file()
 
 
-def python_path() -> str:
-    """PYTHONPATH for other processes: the present one, and last the folder with poptorch where no SDK has its own."""
-    present = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
-    kept = [entry for entry in present if not is_clone(entry) and Path(entry).resolve() != SDK]
+def python_path(given: Optional[str] = None) -> str:
+    """PYTHONPATH for other processes: the given or present one, and last the folder with poptorch where no SDK has its own."""
+    text = os.environ.get("PYTHONPATH", "") if given is None else given
+    kept = [entry for entry in text.split(os.pathsep) if entry and not is_clone(entry) and Path(entry).resolve() != SDK]
     return os.pathsep.join(kept if poplar_sdk() else [*kept, str(SDK)])

@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Callable, Tuple
+from pathlib import Path
+from typing import Any, Callable, Dict, Tuple
 
-from torch.distributed import PrefixStore, Store
+from torch.distributed import FileStore, PrefixStore, Store, TCPStore
 from torch.distributed.elastic.rendezvous import RendezvousClosedError, RendezvousHandler, RendezvousTimeoutError, api
 from torch.distributed.elastic.utils.distributed import get_free_port
 
 _POLL_SECONDS = 0.05
+STORE_FILE = "store"  # in the agent's folder, which nobody else can open
+
+
+def open_store(settings: Dict[str, Any], folder: Path) -> Tuple[Store, int]:
+    """The store of a run and its port, 0 where it has none.
+
+    One host needs no port: its store is a file in the agent's own folder. Between hosts it is a server on the first one, at a port that the
+    system chooses so that runs do not collide; all that is kept there lies under the token of the run, which only its own agents know.
+    """
+    if settings["num_hosts"] == 1:
+        return FileStore(str(folder / STORE_FILE), -1), 0
+    is_first = settings["host_index"] == 0
+    host = "localhost" if is_first else settings["store_host"]
+    server = TCPStore(host, 0 if is_first else settings["store_port"], is_master=is_first, wait_for_workers=False)
+    return PrefixStore(settings["token"], server), server.port
 
 
 class FixedHosts(RendezvousHandler):
@@ -59,16 +75,16 @@ class FixedHosts(RendezvousHandler):
         return address, int(port)
 
     def is_closed(self) -> bool:
-        """Whether a host has ended the run."""
-        return self._store.add("closed", 0) > 0
+        """Whether another host has ended the run."""
+        return self._num_hosts > 1 and self._store.add("closed", 0) > 0
 
     def set_closed(self) -> None:
         """End the run for all hosts."""
         self._store.add("closed", 1)
 
     def num_nodes_waiting(self) -> int:
-        """Hosts that wait for the next round: more than none when an instance of theirs has failed."""
-        return self._store.add(f"arrived/{self._round + 1}", 0)
+        """Other hosts that wait for the next round: more than none when an instance of theirs has failed."""
+        return 0 if self._num_hosts == 1 else self._store.add(f"arrived/{self._round + 1}", 0)
 
     def shutdown(self) -> bool:
         """Nobody meets here any longer."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import secrets
 import signal
 import socket
 import uuid
@@ -13,6 +14,7 @@ from typing import Any, Dict, List, Optional
 from .flags import CommandLine, mpi_arguments
 from .hosts import Agent, Event, handed_on_environment, is_this_host
 from .output import Output, say
+from .python_path import python_path
 from .topology import Topology
 
 _POLL_SECONDS = 0.2
@@ -33,6 +35,7 @@ class Supervisor:
         self._signals: List[int] = []
         self._num_handled = 0
         self._run_id = uuid.uuid4().hex
+        self._token = secrets.token_hex(16)  # goes to agents on their standard input alone
 
     def run(self) -> int:
         """Start everything and wait for its end; the exit code of the instance that failed first, or 0."""
@@ -74,6 +77,7 @@ class Supervisor:
             "store_host": hosts[0],
             "store_port": store_port,
             "run_id": self._run_id,
+            "token": self._token,
             "max_restarts": values["max_restarts"],
             "timeout_seconds": values["instance_timeout"],
             "subnet": values["host_subnet"],
@@ -97,6 +101,8 @@ class Supervisor:
             variables["POPTORCH_CACHE_DIR"] = os.path.abspath(values["executable_cache_path"])
         for name, value in mpi_arguments(values)[0].items():
             variables[name] = os.environ.get(name, "") if value is None else value
+        if "PYTHONPATH" in variables:
+            variables["PYTHONPATH"] = python_path(variables["PYTHONPATH"])
         return variables
 
     # ---- events

@@ -113,7 +113,7 @@ def _hosts(values: Mapping[str, Any]) -> List[Tuple[str, int]]:
 
 
 def _host(entry: str) -> Tuple[str, int]:
-    match = re.fullmatch(r"([\w.-]+)(?:(?::|\s+slots\s*=\s*)(\d+))?", entry)
+    match = re.fullmatch(r"(\w[\w.-]*)(?:(?::|\s+slots\s*=\s*)(\d+))?", entry)
     if not match:
         raise TopologyError(f"expected the name of a host, as in a, or a:2, got {entry!r}")
     return match.group(1), int(match.group(2) or 0)

@@ -9,7 +9,8 @@ import os
 import socket
 import threading
 import time
-from typing import Any, Deque, Iterable, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Deque, Iterable, Iterator, List, Optional, Sequence
+from urllib.parse import SplitResult, unquote, urlsplit
 
 import torch
 from torch import distributed
@@ -183,26 +184,38 @@ def join(index: int, count: int) -> Instances:
 
 def _meet(index: int, count: int) -> Instances:
     seconds = float(os.environ.get("IPU_MODEL_INSTANCE_TIMEOUT_SECONDS", DEFAULT_TIMEOUT_SECONDS))
-    host, port, is_server = _meeting_place(index)
     timeout = datetime.timedelta(seconds=seconds)
+    place = _meeting_place()
     try:
-        server = distributed.TCPStore(host, port, None, is_server, timeout, wait_for_workers=False)
-        store = distributed.PrefixStore(f"instances/{os.environ.get('IPU_MODEL_ROUND', 1)}", server)
+        start = os.environ.get("IPU_MODEL_ROUND") or os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # which of several
+        store = distributed.PrefixStore(f"instances/{start}", _open_store(place, index, timeout))
         if not distributed.is_initialized():
             backend = "cpu:gloo,cuda:nccl" if os.environ.get("IPU_MODEL_DEVICE", "cpu").startswith("cuda") else "gloo"
             distributed.init_process_group(backend, store=store, rank=index, world_size=count, timeout=timeout)
     except RuntimeError as error:
-        raise LostInstanceError(f"{count} instances did not meet at {host}:{port} within {seconds:g} s: {error}") from error
+        where = "" if place.scheme == "file" else f" at {place.hostname}:{place.port}"
+        raise LostInstanceError(f"{count} instances did not meet{where} within {seconds:g} s: {error}") from error
     return Instances(index, count, store, seconds)
 
 
-def _meeting_place(index: int) -> Tuple[str, int, bool]:
-    place = os.environ.get("IPU_MODEL_STORE")
-    if place:
-        host, _, port = place.rpartition(":")
-        return host, int(port), False
+def _open_store(place: SplitResult, index: int, timeout: datetime.timedelta) -> distributed.Store:
+    if place.scheme == "file":
+        store: distributed.Store = distributed.FileStore(unquote(place.path), -1)
+        store.set_timeout(timeout)
+        return store
+    # torchrun's agent has a server of its own at MASTER_PORT
+    is_server = not place.username and index == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    server = distributed.TCPStore(str(place.hostname), int(place.port or 0), None, is_server, timeout, wait_for_workers=False)
+    return distributed.PrefixStore(place.username, server) if place.username else server
+
+
+def _meeting_place() -> SplitResult:
+    """file:///PATH on one host, tcp://TOKEN@HOST:PORT between hosts; tcp://HOST:PORT for programs that poprun did not start."""
+    if os.environ.get("IPU_MODEL_STORE"):
+        return urlsplit(os.environ["IPU_MODEL_STORE"])
     if "MASTER_ADDR" in os.environ and "MASTER_PORT" in os.environ:
-        return os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), index == 0
+        host = os.environ["MASTER_ADDR"]
+        return urlsplit(f"tcp://{f'[{host}]' if ':' in host else host}:{os.environ['MASTER_PORT']}")
     raise Error(
         "options.Distributed has several processes, and nothing says where they meet: start them with "
         "python -m ipu_model.poprun --num-instances N --num-replicas R PROGRAM, or set MASTER_ADDR and MASTER_PORT."

@@ -111,6 +111,9 @@ def wait_until_gone(process):
 def test_a_program_that_cannot_start():
     done = poprun("--num-instances=1", "no-such-program")
     assert done.returncode == 127 and "cannot start no-such-program: No such file or directory" in done.stderr
+    for name in ("train.py", "./train.py"):  # there, but neither on the path nor executable
+        done = poprun(name, "--config", "a b")
+        assert done.returncode == 127 and f"; type python {name} --config 'a b'" in done.stderr
 
 
 def test_numbers_that_do_not_fit_are_refused_at_once():

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 
 import pytest
 from hypothesis import given, strategies as st
 
-from ipu_model.launcher import messages
-from ipu_model.launcher.flags import FLAGS, parse
+from ipu_model.launcher import messages, python_path
+from ipu_model.launcher.flags import DEFAULT_LAUNCHER, FLAGS, parse
+from ipu_model.launcher.hosts import _command
 from ipu_model.launcher.instance import _cores
 from ipu_model.launcher.network import interface
 from ipu_model.launcher.output import Output
@@ -26,6 +28,26 @@ def test_flags_end_where_the_program_begins():
     line = parse(["--num-instances=2", "--num-replicas", "4", "--ipus-per-replica=2", "-vv", *PROGRAM])
     assert (line.values["num_instances"], line.values["num_replicas"], line.values["ipus_per_replica"]) == (2, 4, 2)
     assert (line.program, line.verbosity, line.notes) == (PROGRAM, 2, [])
+
+
+@pytest.mark.parametrize(("given_as", "expected"), [(["-v"], 1), (["-vv"], 2), (["--vv"], 2), (["--v", "-v"], 2), (["--verbose"], 1)])
+def test_verbosity(given_as, expected):
+    assert parse([*given_as, *PROGRAM]).verbosity == expected
+
+
+def test_a_host_cannot_be_an_option_of_ssh():
+    command = _command("host", DEFAULT_LAUNCHER)
+    assert command[0] == "ssh" and command[command.index("--") + 1] == "host"
+
+
+def test_other_processes_get_one_folder_more(monkeypatch, tmp_path):
+    """And nothing of a clone, whose folders have usual names."""
+    monkeypatch.setattr(python_path.sys, "path", [str(tmp_path)])
+    clone = str(python_path.PACKAGE.parent)
+    assert python_path.python_path(f"{tmp_path}:{clone}") == f"{tmp_path}:{python_path.SDK}"
+    (tmp_path / "poptorch.py").write_text("")
+    importlib.invalidate_caches()
+    assert python_path.python_path(f"{tmp_path}:{clone}") == str(tmp_path)  # the Poplar SDK's own
 
 
 @pytest.mark.parametrize("given_as", [["--print-topology"], ["--print-topology=yes"], ["--print-topology", "1"]])
@@ -107,6 +129,8 @@ def test_each_replica_belongs_to_one_instance(hosts, per_host, local, ipus):
         (["--num-instances=3", "--num-replicas=3", "--host=a,b"], "--num-instances 3 is not a multiple of the 2 hosts"),
         (["--host=a,a", "--num-instances=2", "--num-replicas=2"], "expected different hosts, got a, a"),
         (["--host=a b"], "expected the name of a host"),
+        (["--host=-oProxyCommand=evil"], "expected the name of a host, as in a, or a:2, got '-oProxyCommand=evil'"),
+        (["--host=-l"], "expected the name of a host"),
         (["--host=a:3"], "host a has 3 slots, each host gets 1 instances"),
         (["--host=a", "--hostfile=b"], "--host and --hostfile"),
         (["--hostfile=/nowhere"], "--hostfile /nowhere: No such file or directory"),

@@ -7,7 +7,10 @@ from typing import Any, Callable, Iterable, Optional, Union
 
 import torch
 
+from ipu_model.runtime import torchrun
 from ipu_model.runtime.instances import Instances, join
+
+torchrun.adopt()
 
 
 def _number(name: str, default: int) -> int:
@@ -64,8 +67,8 @@ def getNumIpusPerReplica() -> int:
 
 
 def checkNumIpusPerReplica(num_ipus: int) -> None:
-    """RuntimeError when poprun was told another number."""
-    if num_ipus != getNumIpusPerReplica():
+    """RuntimeError when poprun was told another number; torchrun is told none."""
+    if "POPDIST_NUM_IPUS_PER_REPLICA" in os.environ and num_ipus != getNumIpusPerReplica():
         raise RuntimeError(f"The program uses {num_ipus} IPUs per replica, poprun was started with {getNumIpusPerReplica()}")
 
 

@@ -10,6 +10,7 @@ import io
 import os
 from typing import Any, Optional
 
+from ipu_model.runtime import torchrun as _torchrun
 from ipu_model.runtime.errors import (
     Error as Error,
     RecoverableError as RecoverableError,
@@ -120,6 +121,7 @@ def createPoptorchError(message: str) -> Error:
 
 os.environ.setdefault("RDMAV_FORK_SAFE", "1")
 _logging.set_up()
+_torchrun.adopt()
 if not faulthandler.is_enabled():
     with contextlib.suppress(io.UnsupportedOperation, AttributeError, RuntimeError):  # stderr without a file
         faulthandler.enable()
