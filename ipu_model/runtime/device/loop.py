@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from typing import Any, Callable, Dict, List, Optional, Sequence, TypeVar
 
 import torch
 
 from ..capture import Captured
+from ..forward.collectives import Meeting
 from ..gradients.exchange import GradientExchange
 from ..gradients.loss_scaling import LossScaler
 from ..gradients.reduction import Reduction, ReplicaGroups, accumulate, reduce_replicas
 from .clock import Clock
 from .layout import Layout, OutputCollector
-from .random import DeviceRandom
+from .random import DeviceRandom, device_generator
 from .rules import OptimizerState
+
+_T = TypeVar("_T")
 
 
 @dataclass
@@ -75,6 +78,13 @@ class _Device:
         prepared = [self.captured.prepare(state.parameters_of(replica), state.buffers[0]) for replica in range(replicas)]
         return prepared if state.groups else prepared * len(state.buffers)
 
+    def replicas(self, task: Callable[[int], _T]) -> List[_T]:
+        """`task(replica)` of every replica, one after another; in turns where operations of the graph are between replicas."""
+        count = self.call.layout.replication_factor
+        if count == 1 or not self.captured.graph.has_collectives:
+            return [task(replica) for replica in range(count)]
+        return Meeting(count, device_generator(self.state.random.device)).run(task)
+
     def run(self, prepared: Sequence[torch.Tensor], iteration: int, step: int, replica: int, scale: torch.Tensor) -> Sequence[torch.Tensor]:
         """One micro batch on one replica; gives its gradients."""
         call, state = self.call, self.state
@@ -96,8 +106,7 @@ def run_inference(captured: Captured, state: DeviceState, call: Call) -> None:
     unscaled = torch.ones((), device=state.random.device)
     prepared = device.prepare()
     for iteration in range(call.layout.device_iterations):
-        for replica in range(call.layout.replication_factor):
-            device.run(prepared[replica], iteration, 0, replica, unscaled)
+        device.replicas(lambda replica, i=iteration: device.run(prepared[replica], i, 0, replica, unscaled))
         state.random.advance()
 
 
@@ -123,17 +132,21 @@ def run_training(
 def _gradients(device: _Device, iteration: int, reduction: Reduction, scaler: LossScaler) -> List[torch.Tensor]:
     """The gradients of one update, over the micro batches of all replicas of all instances."""
     layout, exchange = device.call.layout, device.state.exchange
-    prepared, num_steps = device.prepare(), device.call.layout.gradient_accumulation
-    totals: List[List[torch.Tensor]] = []
-    for replica in range(layout.replication_factor):
+    prepared, num_steps = device.prepare(), layout.gradient_accumulation
+
+    def steps(replica: int, count: int) -> List[torch.Tensor]:
         gradients: List[torch.Tensor] = []
-        for step in range(num_steps):
-            is_last = replica == layout.replication_factor - 1 and step == num_steps - 1
-            if exchange is not None and is_last:
-                exchange.begin(totals, gradients, step, num_steps, reduction)
+        for step in range(count):
             fresh = device.run(prepared[replica], iteration, step, replica, scaler.scale)
-            if exchange is not None and is_last:
-                return exchange.finish()
             gradients = accumulate(gradients, fresh, step, reduction)
-        totals.append(gradients)
-    return reduce_replicas(totals, num_steps, reduction, device.state.gradient_groups)
+        return gradients
+
+    if exchange is None:
+        return reduce_replicas(
+            device.replicas(lambda replica: steps(replica, num_steps)), num_steps, reduction, device.state.gradient_groups
+        )
+    last, last_step = layout.replication_factor - 1, num_steps - 1
+    totals = [steps(replica, num_steps) for replica in range(last)]
+    exchange.begin(totals, steps(last, last_step), last_step, num_steps, reduction)
+    device.run(prepared[last], iteration, last_step, last, scaler.scale)
+    return exchange.finish()

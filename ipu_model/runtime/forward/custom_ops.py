@@ -7,6 +7,7 @@ from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple
 import torch
 
 from ..errors import Error
+from .collectives import call_collective, is_collective
 from .control_flow import as_list
 
 Implementation = Callable[[Sequence[torch.Tensor], Mapping[str, Any]], Any]
@@ -31,6 +32,8 @@ def call_custom_op(
         Error: outputs differ from the examples in number, type or shape.
     """
     implementation = _implementations.get((domain, name))
+    if implementation is None and is_collective(name, domain):
+        return call_collective(name, inputs, examples, attributes)
     if implementation is None:
         raise NotImplementedError(
             f"The custom operator {domain}.{name} is C++ code for IPUs, which the IPU Model cannot run. Write it in torch operations and "

@@ -90,6 +90,7 @@ class Recording:
     multi_conv_size: Optional[int] = None  # convolutions so far inside of a MultiConv, None outside
     used_inputs: Set[int] = field(default_factory=set)  # ids of the input tensors that operations take
     has_tensor_hooks: bool = False
+    has_collectives: bool = False  # operations between replicas
     is_inside_block: bool = False
     has_operations_outside_blocks: bool = False
 

@@ -21,8 +21,11 @@ from .finite import CheckedGraph
 class SplitGraph:
     """`prepare(state)` gives what `run` needs besides the arguments of the whole graph; see `split_graph`."""
 
-    def __init__(self, prologue: fx.GraphModule, body: fx.GraphModule, has_random_numbers: bool) -> None:
-        self.prologue, self.body, self.has_random_numbers = prologue, body, has_random_numbers
+    def __init__(self, prologue: fx.GraphModule, body: fx.GraphModule) -> None:
+        self.prologue, self.body = prologue, body
+        nodes = [*_all_nodes(prologue), *_all_nodes(body)]
+        self.has_random_numbers = any(_draws_random_numbers(node) for node in nodes)
+        self.has_collectives = any(node.target is torch.ops.ipu_model.collective.default for node in nodes)
         self._is_checked = False
         self._run_prologue: Callable[..., Any] = prologue.forward  # without the hooks of Module.__call__
         self._run_body: Callable[..., Any] = body.forward
@@ -46,11 +49,11 @@ class SplitGraph:
         return self._run_body(*arguments, *prepared)
 
     def __reduce__(self) -> Any:
-        return _load, (dump_graph(self.prologue), dump_graph(self.body), self.has_random_numbers)
+        return _load, (dump_graph(self.prologue), dump_graph(self.body))
 
 
-def _load(prologue: Dict[str, Any], body: Dict[str, Any], has_random_numbers: bool) -> SplitGraph:
-    return SplitGraph(load_graph(prologue), load_graph(body), has_random_numbers)
+def _load(prologue: Dict[str, Any], body: Dict[str, Any]) -> SplitGraph:
+    return SplitGraph(load_graph(prologue), load_graph(body))
 
 
 def split_graph(graph_module: fx.GraphModule, num_state: int) -> SplitGraph:
@@ -62,7 +65,6 @@ def split_graph(graph_module: fx.GraphModule, num_state: int) -> SplitGraph:
     return SplitGraph(
         _extract(graph_module, placeholders[:num_state], hoisted, crossing),
         _extract(graph_module, placeholders + crossing, rest, None),
-        any(_draws_random_numbers(node) for node in _all_nodes(graph_module)),
     )
 
 

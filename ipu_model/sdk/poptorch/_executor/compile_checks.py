@@ -8,7 +8,7 @@ from typing import Any, Sequence
 import torch
 
 from ipu_model.runtime.capture import Captured
-from ipu_model.runtime.errors import Error
+from ipu_model.runtime.errors import Error, absent
 from ipu_model.runtime.forward.recording import Recording
 
 from .._options.popart_keys import check_key
@@ -54,6 +54,8 @@ def check_captured(options: Options, model: torch.nn.Module, captured: Captured,
                 f"PopTorch does not support replicas that change a buffer ({', '.join(sorted(changed))}): set "
                 "Options.broadcastBuffers(False) to give each replica its own."
             )
+    if record.has_collectives and options.Distributed.numProcesses > 1:
+        raise absent("An operation between replicas over several instances", "one instance with all replicas")
     present = {name for name, _ in model.named_buffers()}
     for name in options._Popart.options.get("updatableNamedBuffers", []):
         if name not in present:
