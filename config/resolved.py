@@ -123,7 +123,7 @@ class Config(Section):
 
     @property
     def learning_rate(self) -> float:
-        """Learning rate after the warm-up: base rate x global batch."""
+        """The full learning rate, which warm-up and decay multiply: base rate x global batch."""
         return self.schedule.base_learning_rate * self.batch.images_per_update
 
     @property

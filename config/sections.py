@@ -215,7 +215,9 @@ class ScheduleConfig(Section):
 
     epochs: int = fixed(350, "passes over the training images", "epochs", ge=1, le=1_000_000)
     base_learning_rate: float = fixed(2**-14, "the learning rate is this x global batch", "rate per image", gt=0, le=10)
-    schedule: Literal["constant", "exponential", "cosine", "step"] = fixed("exponential", "after the warm-up")
+    schedule: Literal["constant", "exponential", "cosine", "step"] = fixed(
+        "exponential", "decay, which runs from epoch 0, in the warm-up too"
+    )
     warmup_epochs: float = fixed(5.0, "linear rise from 0", "epochs", ge=0, le=1_000_000)
     decay_factor: float = fixed(0.97, "of one drop, exponential and step", "factor", gt=0, le=1)
     decay_every_epochs: float = fixed(350 / 146, "between drops, exponential", "epochs", gt=0, le=1_000_000)

@@ -12,11 +12,11 @@ import popdist
 import train as entry
 from assembly.phases import phases_of, prepare_phases
 from cli import TrainingArguments
-from config import UserError, load_preset
+from config import UserError, load_preset, plain_values, with_fields
 from ipu_model.cost.hardware import MACHINES
 from training.averaging import WeightAverage
 from training.run import checkpoint as checkpoints, stored
-from training.run.checkpoint import plain_config, save_checkpoint
+from training.run.checkpoint import save_checkpoint
 
 TWO_PHASES = dict(
     fine_tune_epochs=1, fine_tune_image_size=16, fine_tune_global_batch_size=18, fine_tune_micro_batch_size=3, fine_tune_replicas=2
@@ -26,7 +26,7 @@ TWO_PHASES = dict(
 @pytest.mark.parametrize(
     ("fields", "fragment"),
     [
-        ({"fine_tune_layers": ("clasifier",)}, "trainable layer 'clasifier' does not exist; did you mean 'classifier'"),
+        ({"fine_tune_trainable_layers": ("clasifier",)}, "trainable layer 'clasifier' does not exist; did you mean 'classifier'"),
         ({"fine_tune_global_batch_size": 108}, "has 54 images, one call consumes 108"),
         ({"fine_tune_replicas": 5}, "is not a multiple of micro_batch_size 3 x replicas 5 = 15"),
         ({"fine_tune_image_size": 16, "image_size": 64, "architecture": "efficientnet-b0"}, "image size 16 is too small for"),
@@ -83,7 +83,9 @@ def test_the_first_instance_seeks_splits_and_speaks_for_all(monkeypatch, caplog,
     monkeypatch.setattr(popdist, "getInstanceIndex", lambda: instance)
     monkeypatch.setattr("training.instances.share", lambda value: value or ["blocks.4.0"])
     sought = []
-    monkeypatch.setattr("assembly.phases.with_best_splits", lambda phase: sought.append(phase) or phase.with_splits(["blocks.2.0"]))
+    monkeypatch.setattr(
+        "assembly.phases.with_best_splits", lambda phase: sought.append(phase) or with_fields(phase, pipeline_splits=("blocks.2.0",))
+    )
     with caplog.at_level(logging.INFO):
         (phase,) = prepare_phases(load_preset("tiny", {"pipeline_splits": ("auto",), "automatic_stages": 2}))
     assert phase.ipu.pipeline_splits == (("blocks.2.0",), ("blocks.4.0",))[instance]
@@ -100,7 +102,7 @@ def two_checkpoints(tmp_path, monkeypatch):
     for name, preset, value in (("best.pt", "other", 1.0), ("last.pt", "tiny", 2.0)):
         average = WeightAverage(config.averaging, 2)
         average.update({"w": torch.tensor([value])}, 1)
-        payload = {"config": {"preset": preset, **plain_config(config)}, "model": {}, "averaging": average.state_dict()}
+        payload = {"config": {"preset": preset, **plain_values(config)}, "model": {}, "averaging": average.state_dict()}
         save_checkpoint(tmp_path / "run" / "checkpoints" / name, payload)
     read, load = [], checkpoints.load_checkpoint
     for module in (checkpoints, stored):

@@ -154,7 +154,7 @@ class ValidationBatches:
 
 
 def network():
-    made = nn.Linear(1, 1, bias=False)
+    made = nn.Linear(1, 1, bias=False, dtype=torch.float64)  # in which the executors' floats come back as they were
     with torch.no_grad():
         made.weight.zero_()
     return made
@@ -205,7 +205,7 @@ def test_several_updates_in_a_call_count_as_such(tmp_path):
     [
         ({}, ["1", "2", "3"], {"last.pt", "best.pt"}),
         ({"validate_every_epochs": 2}, ["2", "3"], {"last.pt", "best.pt"}),
-        ({"validate_every_epochs": 0, "checkpoint_every_epochs": 2}, ["3"], {"last.pt", "best.pt", "epoch-0002.pt"}),
+        ({"validate_every_epochs": None, "checkpoint_every_epochs": 2}, ["3"], {"last.pt", "best.pt", "epoch-0002.pt"}),
     ],
 )
 def test_what_is_due_happens_at_ends_of_epochs(tmp_path, fields, validated, files):
