@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any, Dict, Optional, Tuple, Type
 
 from pydantic import Field, create_model, model_validator
@@ -45,9 +46,10 @@ def _partial(section: Type[Section]) -> Type[Section]:
 
     Its epochs may be none: then there is no second phase, whatever else is stated.
     """
-    fields: Dict[str, Any] = {name: (info.annotation, info) for name, info in section.model_fields.items() if name not in SHAPING_FIELDS}
+    own = {name: copy.copy(info) for name, info in section.model_fields.items() if name not in SHAPING_FIELDS}  # pydantic changes them
+    fields: Dict[str, Any] = {name: (info.annotation, info) for name, info in own.items()}
     if section is ScheduleConfig:
-        fields["epochs"] = (Optional[int], section.model_fields["epochs"])
+        fields["epochs"] = (Optional[int], own["epochs"])
     return create_model(section.__name__, __base__=Section, __doc__=section.__doc__, **fields)
 
 
