@@ -72,7 +72,7 @@ def build_validation_model(config: Config, num_classes: int, device: str = "cpu"
 def build_training_program(config: Config, images: ImageSet) -> TrainingProgram:
     """The training model and its batches; DataError where there are fewer images than one call takes."""
     model = build_training_model(config, len(images.classes))
-    prepare = host_preparation(config.data.eight_bit_io, config.precision)
+    prepare = host_preparation(config.data.eight_bit_io, config.model, config.precision)
     size, workers = config.batch.micro_batch_size, config.data.num_workers
     batches, order = build_training_loader(images, model.options, size, config.run.seed, workers, prepare)
     return TrainingProgram(model.executor, model.network, model.optimizer, batches, order)
@@ -81,7 +81,7 @@ def build_training_program(config: Config, images: ImageSet) -> TrainingProgram:
 def build_validation_program(config: Config, images: ImageSet) -> ValidationProgram:
     """The validation model, with weights of its own, and every image once."""
     model = build_validation_model(config, len(images.classes))
-    prepare = host_preparation(config.data.eight_bit_io, config.precision)
+    prepare = host_preparation(config.data.eight_bit_io, config.model, config.precision)
     batches = build_validation_loader(images, model.options, config.validation_micro_batch_size, config.data.num_workers, prepare)
     return ValidationProgram(model.executor, model.network, batches)
 

@@ -21,8 +21,8 @@ import ipu_model  # noqa: F401
 from config import ModelConfig
 from datasets.arrays import load_digits
 from models.factory import build_model
+from models.pixels import IMAGENET_DEVIATION, IMAGENET_MEAN, colour_constant
 from models.proxy_norm import ProxyNormAct
-from models.task import IMAGENET_DEVIATION, IMAGENET_MEAN
 
 NORMS: Dict[str, Dict[str, Any]] = {
     "BN": {"norm": "batch"},
@@ -72,7 +72,7 @@ def main() -> None:
 def load_images(size: int) -> Tuple[torch.Tensor, torch.Tensor]:
     """All training digits, normalised, and their labels."""
     digits = load_digits(is_training=True)
-    mean, deviation = torch.tensor(IMAGENET_MEAN).view(3, 1, 1), torch.tensor(IMAGENET_DEVIATION).view(3, 1, 1)
+    mean, deviation = colour_constant(IMAGENET_MEAN), colour_constant(IMAGENET_DEVIATION)
     pixels = digits.images.float().expand(-1, 3, -1, -1)
     pixels = F.interpolate((pixels - mean) / deviation, size=(size, size), mode="bilinear", align_corners=False)
     return pixels, digits.labels.long()

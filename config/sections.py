@@ -74,6 +74,9 @@ class ModelConfig(Section):
         "efficientnet-b0", "efficientnet-b1", "efficientnet-b2", "efficientnet-b3", "efficientnet-b4", "efficientnet-b5",
         "efficientnet-b6", "efficientnet-b7", "efficientnet-cifar", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152",
     ] = fixed("efficientnet-b0", "network")  # fmt: skip
+    pixel_normalisation: Literal["mean", "mean-and-deviation"] = fixed(
+        "mean-and-deviation", "pixels of 0 to 255 less ImageNet's mean, as in the paper's configurations, or divided by its deviation as well"
+    )
     group_size: int = fixed(16, "in a group of the spatial convolutions; 1 is depthwise", "channels", ge=1, le=4096)
     expand_ratio: int = fixed(4, "channels inside a block / channels that enter it", "ratio", ge=1, le=64)
     norm: Literal["batch", "group", "layer", "none"] = fixed("layer", "normalisation")

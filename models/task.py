@@ -15,24 +15,22 @@ from .augmentation import Cutmix, Labels, Mixup
 from .factory import build_model
 from .float32 import float32_buffers
 from .freezing import train_only
-
-# Mean and standard deviation of ImageNet's training images, 0 to 255 (torchvision's constants times 255).
-IMAGENET_MEAN = (123.675, 116.28, 103.53)
-IMAGENET_DEVIATION = (58.395, 57.12, 57.375)
+from .pixels import NORMALISATIONS, colour_constant, normalised
 
 
 class Classifier(nn.Module):
     """Normalisation on the device, and the network: uint8 (or already normalised) images [N, 3, H, W] to logits [N, classes]."""
 
     pixel_mean: torch.Tensor
-    pixel_deviation: torch.Tensor
+    pixel_deviation: Optional[torch.Tensor]
 
-    def __init__(self, network: nn.Module, compute_dtype: torch.dtype) -> None:
+    def __init__(self, network: nn.Module, compute_dtype: torch.dtype, pixel_normalisation: str = "mean-and-deviation") -> None:
         super().__init__()
         self.network = network
         self.compute_dtype = compute_dtype
-        self.register_buffer("pixel_mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("pixel_deviation", torch.tensor(IMAGENET_DEVIATION).view(3, 1, 1), persistent=False)
+        mean, deviation = NORMALISATIONS[pixel_normalisation]
+        self.register_buffer("pixel_mean", colour_constant(mean), persistent=False)
+        self.register_buffer("pixel_deviation", colour_constant(deviation) if deviation else None, persistent=False)
 
     def _apply(self, fn: Any, *arguments: Any) -> nn.Module:
         with float32_buffers(self):
@@ -41,7 +39,7 @@ class Classifier(nn.Module):
     def prepare(self, images: torch.Tensor) -> torch.Tensor:
         """uint8 images, normalised, in the compute type; float images are taken as already normalised."""
         if images.dtype == torch.uint8:
-            images = (images.float() - self.pixel_mean) / self.pixel_deviation
+            images = normalised(images, self.pixel_mean, self.pixel_deviation)
         return images.to(self.compute_dtype)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -94,7 +92,7 @@ def smoothed_cross_entropy(logits: torch.Tensor, targets: Labels, smoothing: flo
 
 def build_classifier(config: ModelConfig, num_classes: int, precision: PrecisionConfig) -> Classifier:
     """A classifier with weights and activations in the types that the precision asks for."""
-    classifier = Classifier(build_model(config, num_classes), compute_dtype(precision))
+    classifier = Classifier(build_model(config, num_classes), compute_dtype(precision), config.pixel_normalisation)
     return classifier.half() if precision.is_half_master else classifier
 
 
@@ -115,9 +113,12 @@ def compute_dtype(precision: PrecisionConfig) -> torch.dtype:
     return torch.float16 if precision.is_half_compute else torch.float32
 
 
-def host_preparation(eight_bit_io: bool, precision: PrecisionConfig) -> Optional[Callable[[torch.Tensor], torch.Tensor]]:
+def host_preparation(
+    eight_bit_io: bool, config: ModelConfig, precision: PrecisionConfig
+) -> Optional[Callable[[torch.Tensor], torch.Tensor]]:
     """What the host does to uint8 images before they are sent: nothing, or, without 8-bit I/O, normalisation."""
     if eight_bit_io:
         return None
-    mean, deviation = torch.tensor(IMAGENET_MEAN).view(3, 1, 1), torch.tensor(IMAGENET_DEVIATION).view(3, 1, 1)
-    return lambda images: ((images.float() - mean) / deviation).to(compute_dtype(precision))
+    mean, deviation = (colour_constant(values) if values else None for values in NORMALISATIONS[config.pixel_normalisation])
+    assert mean is not None
+    return lambda images: normalised(images, mean, deviation).to(compute_dtype(precision))

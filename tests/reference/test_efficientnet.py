@@ -7,9 +7,9 @@ import timm
 import torch
 from torch.nn import functional as F
 
-from config import ModelConfig
+from config import ModelConfig, load_preset
 from models.factory import build_model
-from models.task import Classifier
+from models.task import Classifier, build_classifier, host_preparation
 
 
 @pytest.mark.parametrize("size", ["b0", "b2"])
@@ -45,3 +45,14 @@ def test_normalisation_on_the_device_is_torchvisions(generator):
     ours = Classifier(torch.nn.Identity(), torch.float32).prepare(images)
     theirs = normalize(images.float() / 255, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
+
+
+def test_the_papers_normalisation_subtracts_the_mean_alone(generator):
+    """The constants of TensorFlow's ResNet examples; on the device and, without 8-bit I/O, on the host."""
+    images = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8, generator=generator)
+    expected = images.float() - torch.tensor([123.68, 116.78, 103.94]).view(1, 3, 1, 1)
+    config = load_preset("tiny", {"pixel_normalisation": "mean", "precision": "32.32"})
+    on_device = build_classifier(config.model, 10, config.precision).prepare(images)
+    on_host = host_preparation(False, config.model, config.precision)
+    assert torch.equal(on_device, expected) and on_host is not None and torch.equal(on_host(images), expected)
+    assert load_preset("efficientnet-b2-g16-lnpn-16ipu", {}).model.pixel_normalisation == "mean"

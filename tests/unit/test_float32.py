@@ -12,8 +12,9 @@ import poptorch
 from config import load_preset
 from models.augmentation import Mixup, mixup_quantiles
 from models.norm import BatchNorm2d
+from models.pixels import IMAGENET_DEVIATION, IMAGENET_MEAN
 from models.proxy_norm import ProxyNormAct, gaussian_quantiles
-from models.task import IMAGENET_DEVIATION, IMAGENET_MEAN, Classifier, build_classifier, build_training_task
+from models.task import Classifier, build_classifier, build_training_task
 
 MODULES = {
     "classifier": lambda: Classifier(torch.nn.Identity(), torch.float16),
