@@ -57,7 +57,8 @@ class Cutmix(nn.Module):
     """One box for the whole micro batch is taken from the partner.
 
     With probability 1.55 * strength - 0.96 nothing is cut; else the kept area is lam = 1 + ln(u) / 4, u ~ U(e^-4, 1). The box has the
-    image's aspect ratio, its centre is uniform, and it is clipped at the border: the labels mix by the area that is left.
+    image's aspect ratio and lies whole inside it: its centre is uniform, and moved inwards where the box would reach over the border. The
+    labels mix by the pixels that are kept, which are lam of them but for the rounding to whole pixels.
     """
 
     def __init__(self, strength: float) -> None:
@@ -82,6 +83,7 @@ class Cutmix(nn.Module):
 
 
 def _inside(length: int, centre: torch.Tensor, side: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-    """1 for the pixels of an axis within side / 2 of the centre (both as shares of the length), else 0: float32 [length]."""
+    """1 for the pixels of an axis in an interval of this side around the centre (shares of the length), moved inside, else 0: [length]."""
+    centre = torch.minimum(torch.maximum(centre, side / 2), 1 - side / 2)
     positions = (torch.arange(length, device=images.device).float() + 0.5) / length
     return ((positions - centre).abs() < side / 2).float()

@@ -70,6 +70,20 @@ def test_cutmix_cuts_nothing_as_often_as_the_recipe_says(strength, probability):
     assert probability - 0.03 < untouched < probability + 0.09
 
 
+def test_the_kept_area_is_the_drawn_one_wherever_the_box_lies():
+    """Mean of 1 + ln(u) / 4 over u ~ U(e^-4, 1), by hand: with q = e^-4, 1 + (-1 - q (ln q - 1)) / (4 (1 - q)) = 0.769 (published).
+
+    Boxes cut off at the border would keep more: 0.84 on average.
+    """
+    torch.manual_seed(0)
+    module = Cutmix(0.62)  # cuts always: 1.55 * 0.62 - 0.96 = 0.001
+    images, labels = torch.arange(3.0).view(3, 1, 1, 1).expand(3, 1, 64, 64).contiguous(), [(torch.arange(3), torch.ones(3))]
+    kept = [float(module(images, labels)[1][0][1][0]) for _ in range(3000)]
+    # 0.01: three deviations of the mean of 3,000 draws (0.18 each)
+    assert abs(sum(kept) / len(kept) - 0.769) < 0.01
+    assert min(kept) < 0.05
+
+
 def test_mixup_then_cutmix_mixes_labels_four_ways():
     torch.manual_seed(3)
     images, labels = one_hot_batch()
