@@ -14,7 +14,16 @@ from typing_extensions import Annotated, Literal
 AUTOMATIC_SPLITS = ("auto",)  # pipeline splits that the cost model finds
 NONE = "none"
 # Fields of the model that decide what its weights mean: a second phase goes on with those of the first.
-SHAPING_FIELDS = ("architecture", "group_size", "expand_ratio", "norm", "norm_channel_grouping", "proxy_norm", "proxy_norm_scale")
+SHAPING_FIELDS = (
+    "pixel_normalisation",
+    "architecture",
+    "group_size",
+    "expand_ratio",
+    "norm",
+    "norm_channel_grouping",
+    "proxy_norm",
+    "proxy_norm_scale",
+)
 
 Machine = Literal["m2000", "pod4", "pod16", "pod64", "bow-2000", "bow-pod4", "bow-pod16", "bow-pod64", "c600"]
 MACHINES: Tuple[str, ...] = get_args(Machine)  # those of the cost model
@@ -75,7 +84,8 @@ class ModelConfig(Section):
         "efficientnet-b6", "efficientnet-b7", "efficientnet-cifar", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152",
     ] = fixed("efficientnet-b0", "network")  # fmt: skip
     pixel_normalisation: Literal["mean", "mean-and-deviation"] = fixed(
-        "mean-and-deviation", "pixels of 0 to 255 less ImageNet's mean, as in the paper's configurations, or divided by its deviation as well"
+        "mean-and-deviation",
+        "pixels of 0 to 255 less ImageNet's mean, as in the paper's configurations, or divided by its deviation as well",
     )
     group_size: int = fixed(16, "in a group of the spatial convolutions; 1 is depthwise", "channels", ge=1, le=4096)
     expand_ratio: int = fixed(4, "channels inside a block / channels that enter it", "ratio", ge=1, le=64)

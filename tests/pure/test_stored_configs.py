@@ -6,7 +6,7 @@ import pytest
 
 from config import config_of_checkpoint, load_preset, plain_values, preset_names
 
-NEW_FIELDS = ("proxy_norm_scale", "norm_channel_grouping")
+NEW_FIELDS = ("proxy_norm_scale", "norm_channel_grouping", "pixel_normalisation")
 
 
 def old(preset):
@@ -20,7 +20,7 @@ def old(preset):
 @pytest.mark.parametrize("preset", ["tiny", "efficientnet-b0-g16-lnpn-16ipu", "efficientnet-b3-g16-gn-16ipu"])
 def test_an_old_config_is_what_was_computed_then(preset):
     model = config_of_checkpoint(old(preset), {}).model
-    assert (model.proxy_norm_scale, model.norm_channel_grouping) == ("everywhere", "contiguous")
+    assert [getattr(model, field) for field in NEW_FIELDS] == ["everywhere", "contiguous", "mean-and-deviation"]
     assert config_of_checkpoint(old(preset), {"proxy_norm_scale": "folded"}).model.proxy_norm_scale == "folded"
 
 
