@@ -14,15 +14,8 @@ from typing_extensions import Annotated, Literal
 AUTOMATIC_SPLITS = ("auto",)  # pipeline splits that the cost model finds
 NONE = "none"
 # Fields of the model that decide what its weights mean: a second phase goes on with those of the first.
-SHAPING_FIELDS = (
-    "pixel_normalisation",
-    "architecture",
-    "group_size",
-    "expand_ratio",
-    "norm",
-    "norm_channel_grouping",
-    "proxy_norm",
-    "proxy_norm_scale",
+SHAPING_FIELDS = tuple(
+    "pixel_normalisation architecture group_size expand_ratio norm norm_channel_grouping proxy_norm proxy_norm_scale".split()
 )
 
 Machine = Literal["m2000", "pod4", "pod16", "pod64", "bow-2000", "bow-pod4", "bow-pod16", "bow-pod64", "c600"]
