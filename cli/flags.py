@@ -6,7 +6,7 @@ The second phase's flags are those of its fields with `--fine-tune-` before them
 from __future__ import annotations
 
 import argparse
-from typing import Any, Callable, Dict, List, NoReturn, Optional, Sequence, get_args, get_origin
+from typing import Any, Callable, Dict, List, NoReturn, Optional, Sequence, Tuple, get_args, get_origin
 
 from typing_extensions import Literal
 
@@ -69,7 +69,7 @@ def _explained(info: Any) -> str:
     default = NONE if info.default is None or info.default == () else info.default
     if isinstance(default, tuple):
         default = " ".join(map(str, default))
-    names = get_args(info.annotation) if get_origin(info.annotation) is Literal else ()
+    names = _names(info.annotation)
     return f"{info.description}{'; one of ' + ', '.join(names) if names else ''} (default {default})"
 
 
@@ -84,7 +84,7 @@ def _add_flag(group: Any, field: str, info: Any, text: str) -> None:
         item = _bare(get_args(kind)[0])
         group.add_argument(flag, nargs="*", type=_value_of(item), metavar=_metavar(unit, item), help=text, **shared)
     elif get_origin(kind) is Literal:
-        group.add_argument(flag, choices=get_args(kind), help=text, metavar="NAME", **shared)
+        group.add_argument(flag, choices=_names(info.annotation), help=text, metavar="NAME", **shared)
     else:
         group.add_argument(flag, type=_value_of(_bare(kind)), metavar=_metavar(unit, _bare(kind)), help=text, **shared)
 
@@ -98,6 +98,14 @@ def _negatives(field: str) -> List[str]:
 def _without_none(annotation: Any) -> Any:
     kinds = [kind for kind in get_args(annotation) if kind is not type(None)]
     return kinds[0] if type(None) in get_args(annotation) else annotation
+
+
+def _names(annotation: Any) -> Tuple[str, ...]:
+    """What a field of names takes, `none` included where it is optional; empty for other fields."""
+    kind = _without_none(annotation)
+    if get_origin(kind) is not Literal:
+        return ()
+    return get_args(kind) if kind is annotation else (*get_args(kind), NONE)
 
 
 def _bare(kind: Any) -> Any:

@@ -112,8 +112,13 @@ class ModelConfig(Section):
 class DataConfig(Section):
     """What is fed."""
 
-    dataset: Literal["digits", "cifar10", "imagenet", "folder", "fashion-mnist", "generated", "synthetic"] = fixed("digits", "images")
+    dataset: Optional[Literal["digits", "cifar10", "imagenet", "folder", "idx", "fashion-mnist", "generated", "synthetic"]] = fixed(
+        None, "images; none: what lies under data_path, digits where there is no path"
+    )
     data_path: Optional[Text] = free(None, "folder of the data set, where it has one")
+    validation_share: Optional[float] = fixed(
+        None, "of each class's pictures, held out for validation where they have no folder of their own", "share", gt=0, lt=1
+    )
     bounding_boxes: Optional[Text] = fixed(None, "CSV of ImageNet's bounding boxes: file name, xmin, ymin, xmax, ymax as shares")
     image_size: int = fixed(224, "on a side, in training", "pixels", ge=8, le=8192)
     preprocessing: Literal["none", "shift", "shift-flip", "standard", "autoaugment", "validation"] = fixed(

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Optional, Sequence, Tuple
 
 from config import ConfigError, DataConfig
 
-from .arrays import CIFAR10_CLASSES, FASHION_CLASSES, ArraySource, cifar10, digits, fashion_mnist, generated
+from .arrays import CIFAR10_CLASSES, CIFAR10_FOLDER, FASHION_CLASSES, cifar10, digits, generated, has_cifar10, has_idx, idx_source
+from .entries import class_folders
 from .errors import DataError
 from .folders import FolderSource
 from .images import ImageSet, Source
+from .preprocessing import CROPPING
 
 # Training images and classes as published: ImageNet-1k (arXiv 1409.0575), CIFAR-10, Fashion-MNIST (arXiv 1708.07747).
 PUBLISHED_SIZES = {
@@ -18,6 +21,9 @@ PUBLISHED_SIZES = {
     "cifar10": (50_000, len(CIFAR10_CLASSES)),
     "fashion-mnist": (60_000, len(FASHION_CLASSES)),
 }
+
+FOLDERS = ("imagenet", "folder")
+WITHOUT_FILES = ("digits", "generated", "synthetic")  # whose images are no photographs either
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,7 @@ def training_facts(config: DataConfig) -> TrainingFacts:
         facts = _source(config, seed=0).facts()
         return TrainingFacts(facts.num_images, len(facts.classes), facts.classes, True)
     except DataError:
-        if config.dataset not in PUBLISHED_SIZES:
+        if config.dataset is None or config.dataset not in PUBLISHED_SIZES:
             raise
         return TrainingFacts(*PUBLISHED_SIZES[config.dataset], (), False)
 
@@ -91,23 +97,56 @@ def build_image_sets(config: DataConfig, seed: int, validation_size: Optional[in
     return ImageSets(training, build_validation_set(config, seed, validation_size or config.image_size, training.classes))
 
 
+def chosen_dataset(config: DataConfig) -> str:
+    """The data set that is stated, or the one that lies under data_path; digits where neither is.
+
+    Raises:
+        DataError: nothing that is known lies there.
+    """
+    if config.dataset is not None:
+        return config.dataset
+    return "digits" if config.data_path is None else find_dataset(config.data_path)
+
+
+def find_dataset(path: str) -> str:
+    """Which kind of data set lies in a folder, by its files' names; DataError where none is known by them."""
+    if has_cifar10(path):
+        return "cifar10"
+    if has_idx(path):
+        return "idx"
+    if Path(path).is_dir() and class_folders(Path(path)):
+        return "folder"
+    found = "no folder is there" if not Path(path).is_dir() else "none of them is there"
+    raise DataError(
+        f"no data set in {path}: expected train/CLASS/IMAGE and val/CLASS/IMAGE, CLASS/IMAGE, MNIST's idx files, or CIFAR-10's folder "
+        f"{CIFAR10_FOLDER} ({found})"
+    )
+
+
 def _source(config: DataConfig, seed: int) -> Source:
-    if config.dataset in ("imagenet", "folder"):
-        return FolderSource(config.data_path or "", None, config.bounding_boxes or "", 1000 if config.dataset == "imagenet" else None)
-    if config.preprocessing in ("standard", "autoaugment"):
-        raise ConfigError(
-            f"preprocessing {config.preprocessing!r} crops photographs; data set {config.dataset!r} takes none, shift or shift-flip"
-        )
-    if config.bounding_boxes:
-        raise ConfigError(f"bounding_boxes has no meaning for data set {config.dataset!r}: it belongs to imagenet and folder")
-    return _array_source(config, seed)
-
-
-def _array_source(config: DataConfig, seed: int) -> ArraySource:
-    if config.dataset == "digits":
+    dataset = chosen_dataset(config)
+    _check_fields(config, dataset)
+    path = config.data_path or ""
+    if dataset in FOLDERS:
+        return FolderSource(path, config.validation_share, config.bounding_boxes or "", 1000 if dataset == "imagenet" else None)
+    if dataset == "digits":
         return digits()
-    if config.dataset == "cifar10":
-        return cifar10(config.data_path or "")
-    if config.dataset == "fashion-mnist":
-        return fashion_mnist(config.data_path or "")
+    if dataset == "cifar10":
+        return cifar10(path)
+    if dataset in ("idx", "fashion-mnist"):
+        return idx_source(dataset, path, FASHION_CLASSES if dataset == "fashion-mnist" else None)
     return generated(config.generated_images, config.image_size, seed)
+
+
+def _check_fields(config: DataConfig, dataset: str) -> None:
+    """ConfigError where a field is stated that the data set has no use for."""
+    if config.data_path is not None and dataset in WITHOUT_FILES:
+        raise ConfigError(
+            f"data_path {config.data_path!r} is not used, data set {dataset!r} has no files: --config folder, or --dataset none, takes "
+            "what lies there"
+        )
+    if dataset in WITHOUT_FILES and config.preprocessing in CROPPING:
+        raise ConfigError(f"preprocessing {config.preprocessing!r} crops photographs; data set {dataset!r} takes none, shift or shift-flip")
+    for field in ("bounding_boxes", "validation_share"):
+        if dataset not in FOLDERS and getattr(config, field) is not None:
+            raise ConfigError(f"{field} has no meaning for data set {dataset!r}: it belongs to imagenet and folder")

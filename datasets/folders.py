@@ -14,7 +14,7 @@ from .entries import EXTENSIONS, Part, PictureFiles, class_folders, find_part, f
 from .errors import DataError
 from .images import Facts, ImageSet, Key, Source, labels_in
 from .pictures import open_picture
-from .preprocessing import augment_array, auto_augment, crop_and_flip, resize, resize_and_centre_crop
+from .preprocessing import CROPPING, augment_array, auto_augment, crop_and_flip, resize, resize_and_centre_crop
 from .randomness import sample_generator
 
 logger = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class FolderImages(ImageSet):
             if chosen is None or chosen.preprocessing == "validation":
                 return resize_and_centre_crop(picture, self.size)
             generator = sample_generator(chosen.seed, epoch, index)
-            if chosen.preprocessing not in ("standard", "autoaugment"):
+            if chosen.preprocessing not in CROPPING:
                 return augment_array(resize(picture, self.size), chosen.preprocessing, generator)
             pixels = crop_and_flip(picture, self.size, chosen.boxes.of(index) if chosen.boxes else [], generator)
             return auto_augment(pixels, generator) if chosen.preprocessing == "autoaugment" else pixels
@@ -108,8 +108,8 @@ class FolderSource(Source):
         return _some(find_part(root, classes, labels, Part(self._share, False)))
 
     def _training_folder(self) -> Tuple[Path, List[str]]:
-        root = self._folder_of_classes()
-        if self._share is None and self._validation_folder() is None:
+        root, validation = self._folder_of_classes(), self._validation_folder()
+        if self._share is None and validation is None:
             raise self._no_validation()
         classes = class_folders(root)
         if len(classes) < 2:

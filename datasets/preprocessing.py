@@ -19,6 +19,7 @@ ASPECT_RATIOS = (0.75, 4 / 3)
 AREAS = (0.05, 1.0)
 MAX_ATTEMPTS = 100
 IMAGENET_MEAN = (123.675, 116.28, 103.53)  # what AutoAugment's shifts bring in: torchvision's constants times 255
+CROPPING = ("standard", "autoaugment")  # what crops photographs at random
 VALIDATION_CROP = 224 / 256  # the centre crop's side / the shorter side it is cut from
 
 

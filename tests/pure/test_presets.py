@@ -200,9 +200,9 @@ def test_none_says_none_in_every_optional_field(field, none):
 
 
 def test_the_optional_fields_are_those_that_had_to_be_zero_or_empty():
-    fields = """trainable_layers data_path bounding_boxes gradient_accumulation global_batch_size validation_image_size
-        validation_micro_batch_size validation_replicas available_memory_proportion output resume fine_tune_from validate_every_epochs
-        checkpoint_every_epochs checkpoint_every_steps"""
+    fields = """trainable_layers dataset data_path validation_share bounding_boxes gradient_accumulation global_batch_size
+            validation_image_size validation_micro_batch_size validation_replicas available_memory_proportion output resume fine_tune_from
+            validate_every_epochs checkpoint_every_epochs checkpoint_every_steps"""
     assert [field for field in OPTIONAL if PLACES[field][0] != OVERLAY] == fields.split()
 
 

@@ -2,41 +2,19 @@
 
 from __future__ import annotations
 
-import gzip
-import random
-import struct
+import shutil
 
-import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings, strategies as st
 from PIL import Image
 
-import poptorch
 from config import ConfigError, DataConfig
-from datasets.arrays import load_digits
 from datasets.errors import DataError
-from datasets.factory import build_image_sets, build_training_set, build_validation_set, training_facts
-from datasets.pictures import Picture
-from datasets.preprocessing import random_crop_box, resize_and_centre_crop, shift
-
-
-def options(iterations=1, replicas=1, accumulation=1):
-    chosen = poptorch.Options().deviceIterations(iterations).replicationFactor(replicas)
-    chosen.Training.gradientAccumulation(accumulation)
-    return chosen
+from datasets.factory import build_image_sets, build_training_set, build_validation_set, chosen_dataset, training_facts
 
 
 def folder_config(path, **values):
     return DataConfig(**{"dataset": "folder", "data_path": str(path), "image_size": 16, **values})
-
-
-def test_digits_are_the_real_ones_with_a_fixed_stratified_split():
-    train, validation = load_digits(is_training=True), load_digits(is_training=False)
-    assert (len(train.labels), len(validation.labels)) == (1437, 360)
-    assert torch.bincount(validation.labels).min() >= 34  # 360 / 10, stratified
-    assert torch.equal(train.images, load_digits(is_training=True).images)
-    assert train.images.max() == 255 and train.images.dtype == torch.uint8
 
 
 # ---- facts without images, validation without training images
@@ -55,8 +33,8 @@ def test_facts_are_those_of_the_set_and_no_picture_is_opened(picture_folder, mon
         assert facts.num_classes == len(images.classes)
 
 
-def test_facts_of_idx_files_come_from_the_header(tmp_path):
-    write_idx(tmp_path / "train-images-idx3-ubyte.gz", np.zeros((7, 28, 28), np.uint8))
+def test_facts_of_idx_files_come_from_the_header(write_idx_set, tmp_path):
+    write_idx_set(tmp_path, ((7, 28, 28), (7,), (1, 28, 28), (1,)))
     facts = training_facts(DataConfig(dataset="fashion-mnist", data_path=str(tmp_path), preprocessing="none"))
     assert (facts.num_images, facts.num_classes, facts.classes[0], facts.is_counted) == (7, 10, "T-shirt/top", True)
 
@@ -136,90 +114,113 @@ def test_a_validation_class_that_training_lacks_is_refused(picture_folder):
         build_image_sets(folder_config(picture_folder), seed=0)
 
 
-def test_cifar10_and_fashion_mnist_are_read_from_their_files(tmp_path):
-    write_idx(tmp_path / "train-images-idx3-ubyte.gz", np.arange(5 * 28 * 28, dtype=np.uint8).reshape(5, 28, 28))
-    write_idx(tmp_path / "train-labels-idx1-ubyte.gz", np.arange(5, dtype=np.uint8))
-    write_idx(tmp_path / "t10k-images-idx3-ubyte.gz", np.zeros((2, 28, 28), np.uint8))
-    write_idx(tmp_path / "t10k-labels-idx1-ubyte.gz", np.zeros(2, np.uint8))
-    sets = build_image_sets(DataConfig(dataset="fashion-mnist", data_path=str(tmp_path), image_size=28, preprocessing="none"), seed=0)
-    image, label, _ = sets.training[(0, 3)]
-    assert (len(sets.training), len(sets.validation), label) == (5, 2, 3)
-    assert image[0, 0, 1] == (3 * 28 * 28 + 1) % 256
-    assert torch.equal(image[0], image[2])  # grey in three channels
+# ---- which data set a path means
 
 
-def write_idx(path, values):
-    header = struct.pack(">HBB", 0, 8, values.ndim) + struct.pack(f">{values.ndim}I", *values.shape)
-    path.write_bytes(gzip.compress(header + values.tobytes()))
+def test_what_lies_under_the_path_is_taken(write_idx_set, tmp_path, picture_folder):
+    (tmp_path / "idx").mkdir()
+    write_idx_set(tmp_path / "idx", label=3)
+    (tmp_path / "cifar" / "cifar-10-batches-py").mkdir(parents=True)
+    (tmp_path / "cifar" / "cifar-10-batches-py" / "data_batch_1").touch()
+    kinds = {name: chosen_dataset(DataConfig(data_path=str(tmp_path / name))) for name in ("idx", "cifar", ".")}
+    assert kinds == {"idx": "idx", "cifar": "cifar10", ".": "folder"}
+    assert chosen_dataset(DataConfig()) == "digits"
+    assert chosen_dataset(DataConfig(dataset="fashion-mnist", data_path=str(tmp_path / "idx"))) == "fashion-mnist"  # what is stated wins
 
 
-def test_generated_images_follow_the_seed():
-    config = DataConfig(dataset="generated", generated_images=20, image_size=8, preprocessing="none")
-    first, again, other = (build_image_sets(config, seed).training for seed in (1, 1, 2))
-    assert torch.equal(first[(0, 5)][0], again[(0, 5)][0])
-    assert not torch.equal(first[(0, 5)][0], other[(0, 5)][0])
+def test_classes_of_idx_files_without_a_name_are_numbers(write_idx_set, tmp_path):
+    write_idx_set(tmp_path, label=3)
+    config = DataConfig(data_path=str(tmp_path), image_size=16)
+    assert training_facts(config).classes == ("0", "1", "2", "3")
+    sets = build_image_sets(config, seed=0)
+    assert sets.training.classes == sets.validation.classes == ["0", "1", "2", "3"]
+    assert sets.validation[(0, 1)][1] == 3 and sets.validation[(0, 1)][0].shape == (3, 16, 16)
 
 
-# ---- preprocessing
+@pytest.mark.parametrize("content", ["nothing at all", "data", "data/loose.png", "data/.git/config"])
+def test_a_path_with_no_data_set_is_refused(tmp_path, content):
+    (tmp_path / content).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / content).touch()
+    with pytest.raises(DataError, match=f"no data set in {tmp_path / 'data'}: expected train/CLASS/IMAGE"):
+        training_facts(DataConfig(data_path=str(tmp_path / "data")))
 
 
-@settings(max_examples=60, deadline=None)
-@given(width=st.integers(1, 600), height=st.integers(1, 600), seed=st.integers(0, 10**6))
-def test_crops_stay_inside_and_keep_their_area(width, height, seed):
-    left, top, right, bottom = random_crop_box(width, height, [], random.Random(seed))
-    assert 0 <= left < right <= width and 0 <= top < bottom <= height
+@pytest.mark.parametrize("dataset", ["digits", "generated", "synthetic"])
+def test_a_path_that_nothing_uses_is_refused(dataset, picture_folder):
+    with pytest.raises(ConfigError, match=f"data_path '{picture_folder}' is not used, data set '{dataset}' has no files: --config folder"):
+        training_facts(DataConfig(dataset=dataset, data_path=str(picture_folder), preprocessing="none"))
 
 
-def test_crops_cover_a_tenth_of_an_object():
-    box = (0.9, 0.9, 1.0, 1.0)
-    for seed in range(100):
-        left, top, right, bottom = random_crop_box(200, 200, [box], random.Random(seed))
-        overlap = max(0, min(right, 200) - max(left, 180)) * max(0, min(bottom, 200) - max(top, 180))
-        assert overlap >= 0.1 * 20 * 20
+@pytest.mark.parametrize("dataset", ["digits", "generated", "cifar10", "fashion-mnist", "idx"])
+def test_a_share_of_what_has_a_split_of_its_own_is_refused(dataset):
+    with pytest.raises(ConfigError, match="validation_share has no meaning"):
+        training_facts(DataConfig(dataset=dataset, validation_share=0.2, preprocessing="none"))
 
 
-def test_validation_crop_is_the_centre():
-    pixels = np.zeros((256, 512, 3), np.uint8)
-    pixels[:, 256 - 112 : 256 + 112] = 200  # the columns that a 224 crop of the centre keeps
-    image = resize_and_centre_crop(Picture(Image.fromarray(pixels)), 224)
-    assert image.shape == (3, 224, 224)
-    assert image.min() == 200
+# ---- a share held out of class folders
 
 
-@settings(max_examples=30, deadline=None)
-@given(seed=st.integers(0, 10**6))
-def test_shift_moves_by_whole_pixels(seed):
-    image = torch.arange(3 * 16 * 16, dtype=torch.uint8).view(3, 16, 16)
-    moved = shift(image, random.Random(seed))
-    assert moved.shape == image.shape
-    centre = moved[0, 8, 8].item()
-    assert centre in {image[0, 8 + down, 8 + right].item() for down in range(-2, 3) for right in range(-2, 3)}
+def flat(folder):
+    """The training folder of `picture_folder` alone: 6 pictures of cat, 6 of dog."""
+    return folder_config(folder / "train", validation_share=0.25, dataset=None)
 
 
-def test_photographs_are_prepared_as_asked(picture_folder):
-    """AutoAugment acts on the same crop as standard preprocessing; validation-style pixels are those of validation, in every epoch."""
-    loaded = {}
-    for name in ("standard", "autoaugment", "validation"):
-        images = build_image_sets(folder_config(picture_folder, preprocessing=name, image_size=16), seed=3).training
-        loaded[name] = [[images.load((epoch, index))[0] for index in range(len(images))] for epoch in range(2)]
-    assert all(
-        pixels.shape == (3, 16, 16) and pixels.dtype == torch.uint8 for epochs in loaded.values() for part in epochs for pixels in part
-    )
-    assert all(torch.equal(a, b) for a, b in zip(*loaded["validation"]))
-    differing = [not torch.equal(a, b) for a, b in zip(sum(loaded["standard"], []), sum(loaded["autoaugment"], []))]
-    assert 0.3 * len(differing) < sum(differing)  # some policies leave an image as it is
+def test_a_share_of_flat_class_folders_is_held_out(picture_folder):
+    sets = build_image_sets(flat(picture_folder), seed=0)
+    names = [[images.name(index) for index in range(len(images))] for images in (sets.training, sets.validation)]
+    assert len(names[0]) + len(names[1]) == len({*names[0], *names[1]}) == 12
+    assert all(any(f"/{kind}/" in name for name in part) for part in names for kind in ("cat", "dog"))
+    assert training_facts(flat(picture_folder)).num_images == len(names[0])
+    again = build_validation_set(flat(picture_folder), 5, 16, classes=["dog", "cat"])  # the same pictures for a checkpoint's classes
+    assert [again.name(index) for index in range(len(again))] == names[1]
 
 
-def test_auto_augment_depends_on_the_images_own_generator_alone():
-    import random
+def test_train_alone_is_shared_too_and_two_answers_are_refused(picture_folder):
+    config = folder_config(picture_folder, validation_share=0.25)
+    with pytest.raises(DataError, match=f"{picture_folder / 'val'} has the validation pictures: leave validation_share out"):
+        training_facts(config)
+    shutil.rmtree(picture_folder / "val")
+    assert 6 < training_facts(config).num_images < 12
+    with pytest.raises(DataError, match="no validation pictures in .*--validation-share 0.2"):
+        training_facts(folder_config(picture_folder))
 
-    from datasets.preprocessing import auto_augment
 
-    image = (torch.arange(3 * 24 * 24) % 251).to(torch.uint8).view(3, 24, 24)
-    torch.manual_seed(5)
-    before = torch.random.get_rng_state()
-    results = [auto_augment(image, random.Random(seed)) for seed in (*range(12), 3)]
-    assert torch.equal(torch.random.get_rng_state(), before)
-    assert all(result.shape == image.shape and result.dtype == torch.uint8 for result in results)
-    assert torch.equal(results[3], results[-1])
-    assert sum(not torch.equal(result, image) for result in results) > 6  # most policies change the image
+def test_known_classes_validate_on_plain_class_folders(picture_folder):
+    """A folder of pictures to test a checkpoint on, with neither train/ nor val/ in it: all of them count."""
+    images = build_validation_set(folder_config(picture_folder / "val"), 0, 16, classes=["dog", "cat"])
+    assert len(images) == 4 and images[(0, 0)][1] == 1
+
+
+def test_a_class_may_be_called_train(tmp_path):
+    for name in ("train", "plane"):
+        (tmp_path / name).mkdir()
+        for index in range(3):
+            Image.new("RGB", (8, 8)).save(tmp_path / name / f"{index}.png")
+    assert training_facts(folder_config(tmp_path, validation_share=0.3)).classes == ("plane", "train")
+
+
+def test_an_empty_training_class_is_said(picture_folder, caplog):
+    (picture_folder / "train" / "ant").mkdir()
+    (picture_folder / "train" / "ant" / "notes.txt").touch()
+    images = build_training_set(folder_config(picture_folder), seed=0)
+    assert images.classes == ["ant", "cat", "dog"] and images[(0, 0)][1] == 1
+    assert "no training pictures of 1 of 3 classes" in caplog.text and "ant" in caplog.text
+
+
+def test_no_pictures_at_all_are_an_error(tmp_path):
+    for part in ("train", "val"):
+        for name in ("a", "b"):
+            (tmp_path / part / name).mkdir(parents=True)
+    with pytest.raises(DataError, match=f"no images in {tmp_path / 'train'}"):
+        build_training_set(folder_config(tmp_path), seed=0)
+    with pytest.raises(DataError, match=f"no images in {tmp_path / 'val'}"):
+        build_validation_set(folder_config(tmp_path), 0, 16, ["a", "b"])
+
+
+def test_bounding_boxes_reach_the_crops(picture_folder, tmp_path):
+    """Every crop of a picture with one small box covers a tenth of it, so the pixels differ from those without."""
+    path = tmp_path / "boxes.csv"
+    names = [f"{kind}/{index}.{'png' if index % 2 else 'jpg'}" for kind in ("cat", "dog") for index in range(6)]
+    path.write_text("".join(f"{name},0.9,0.9,1,1\n" for name in names))
+    plain, boxed = (build_training_set(folder_config(picture_folder, bounding_boxes=boxes), 0) for boxes in (None, str(path)))
+    assert sum(not torch.equal(plain[(0, index)][0], boxed[(0, index)][0]) for index in range(12)) >= 6
