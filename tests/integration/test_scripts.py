@@ -83,7 +83,7 @@ def test_a_dry_run_of_the_papers_preset_needs_no_images(ended):
         (training_entry, ["--config", "tiny", "--gradient-accumulation", "2"], 1, "gradientAccumulation must be greater"),
         (training_entry, ["--config", "tiny", "--resume", "README.md"], 1, "not a whole checkpoint"),
         (training_entry, ["--config", "digits", "--dataset", "folder", "--data-path", "/nowhere"], 1, "/nowhere/train/CLASS/IMAGE"),
-        (training_entry, ["--config", "tiny", "--fine-tune-epochs", "1"], 2, "fine_tune_image_size"),
+        (training_entry, ["--config", "tiny", "--fine-tune-replicas", "1"], 2, "give fine_tune_epochs, such as 2"),
         (training_entry, ["--fine-tune-from", "nowhere"], 1, "no checkpoint at nowhere"),
         (training_entry, ["--config", "tiny", "--architecture", "efficientnet-b0"], 1, "image size 8 is too small for"),
         (training_entry, ["--config", "tiny", "--generated-images", "17"], 1, "has 17 images, one call consumes 18"),

@@ -7,7 +7,7 @@ import os
 import signal
 
 import pytest
-from running import rows, run, train, validated
+from running import PLAIN, rows, run, train, validated
 
 from config import UserError, load_preset
 from training.errors import CheckpointError
@@ -34,7 +34,7 @@ def test_a_run_writes_its_files(finished):
 @pytest.mark.slow
 def test_device_iterations_change_the_calls_not_the_data(tmp_path):
     """Three updates in one call or in three see the same images; only the learning rate is held for a call."""
-    constant = dict(schedule="constant", warmup_epochs=0.0)
+    constant = dict(**PLAIN, schedule="constant", warmup_epochs=0.0)
     single = run(tmp_path / "single", **constant)
     joined = run(tmp_path / "joined", device_iterations=3, **constant)
     mean = sum(float(row["loss"]) for row in single) / 3
@@ -43,19 +43,27 @@ def test_device_iterations_change_the_calls_not_the_data(tmp_path):
 
 
 @pytest.mark.slow
-def test_workers_do_not_change_results(tmp_path, finished):
-    assert run(tmp_path / "helped", num_workers=2) == rows(finished)
+def test_workers_do_not_change_results(tmp_path, finished_run):
+    assert run(tmp_path / "helped", num_workers=2, **PLAIN) == rows(finished_run(**PLAIN))
 
 
 @pytest.mark.slow
-def test_the_seed_decides(tmp_path, finished):
+def test_a_run_comes_out_the_same_again(tmp_path, finished):
     assert run(tmp_path / "again") == rows(finished)
-    assert run(tmp_path / "other", seed=1) != rows(finished)
+
+
+@pytest.mark.slow
+def test_another_seed_makes_another_run(finished_run):
+    assert rows(finished_run(seed=1, **PLAIN)) != rows(finished_run(**PLAIN))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "values", [dict(optimizer="sgd", loss_scaling_mode="automatic"), dict(precision="16.16", stochastic_rounding=True)]
+    "values",
+    [
+        dict(**PLAIN, optimizer="sgd", loss_scaling_mode="automatic"),
+        dict(norm="layer", proxy_norm=False, precision="16.16", stochastic_rounding=True),
+    ],
 )
 def test_a_resumed_run_goes_on_bit_for_bit(tmp_path, values):
     """Stopped after the first of two epochs and in the middle of the second, by way of a checkpoint every update."""
@@ -66,7 +74,7 @@ def test_a_resumed_run_goes_on_bit_for_bit(tmp_path, values):
     assert rows(tmp_path / "parts", "validation.csv") == rows(tmp_path / "whole", "validation.csv")
 
 
-def test_resuming_from_the_middle_of_an_epoch(tmp_path, monkeypatch, finished):
+def test_resuming_from_the_middle_of_an_epoch(tmp_path, monkeypatch, finished_run):
     step, calls = Step.__call__, []
 
     def stop_after_two(self, *arguments):
@@ -77,16 +85,15 @@ def test_resuming_from_the_middle_of_an_epoch(tmp_path, monkeypatch, finished):
 
     monkeypatch.setattr(Step, "__call__", stop_after_two)
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "stopped", checkpoint_every_steps=1)
+        run(tmp_path / "stopped", checkpoint_every_steps=1, **PLAIN)
     monkeypatch.undo()
-    assert run(tmp_path / "stopped", resume="auto") == rows(finished)
+    assert run(tmp_path / "stopped", resume="auto", **PLAIN) == rows(finished_run(**PLAIN))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("calls", [1, 3, 4])
-def test_a_signal_stops_after_its_call_and_the_run_goes_on(tmp_path, monkeypatch, finished_run, calls):
-    """Also after the last call of an epoch, whose end is then still to come."""
-    whole = finished_run(epochs=2)
+def test_a_signal_stops_after_its_call_and_the_run_goes_on(tmp_path, monkeypatch, finished_run):
+    """After the last call of an epoch, whose end is then still to come; test_trainer.py stops anywhere."""
+    whole, calls = finished_run(epochs=2, **PLAIN), 3
     step, done = Step.__call__, []
 
     def signal_after(self, *arguments):
@@ -96,11 +103,11 @@ def test_a_signal_stops_after_its_call_and_the_run_goes_on(tmp_path, monkeypatch
         return done[-1]
 
     monkeypatch.setattr(Step, "__call__", signal_after)
-    values = {"output": str(tmp_path / "stopped"), "log_every_steps": 1, "epochs": 2}
+    values = {**PLAIN, "output": str(tmp_path / "stopped"), "log_every_steps": 1, "epochs": 2}
     assert train(load_preset("tiny", values)) == 130
     assert len(done) == calls
     monkeypatch.undo()
-    assert run(tmp_path / "stopped", epochs=2, resume="auto") == rows(whole)
+    assert run(tmp_path / "stopped", epochs=2, resume="auto", **PLAIN) == rows(whole)
     assert rows(tmp_path / "stopped", "validation.csv") == rows(whole, "validation.csv")
 
 
@@ -138,7 +145,7 @@ def test_exported_weights_load(tmp_path, finished):
 
 @pytest.mark.slow
 def test_averaged_weights_that_are_not_there_are_an_error(tmp_path):
-    run(tmp_path / "run", averaging="none")
+    run(tmp_path / "run", averaging="none", **PLAIN)
     with pytest.raises(CheckpointError, match="no averaged weights"):
         validated(tmp_path / "run", "--weights", "averaged")
 
@@ -160,9 +167,9 @@ def test_other_classes_than_the_checkpoints_are_refused(tmp_path, finished):
 @pytest.mark.parametrize(
     "values",
     [
-        dict(optimizer="adamw", schedule="cosine"),
-        dict(optimizer="sgd", combined_accumulator=True, accumulator_type="float16", schedule="step", precision="32.32"),
-        dict(loss_scaling_mode="ramp", averaging="mean", eight_bit_io=False),
+        dict(**PLAIN, optimizer="adamw", schedule="cosine"),
+        dict(**PLAIN, optimizer="sgd", combined_accumulator=True, accumulator_type="float16", schedule="step", precision="32.32"),
+        dict(**PLAIN, loss_scaling_mode="ramp", averaging="mean", eight_bit_io=False),
         dict(norm="batch", proxy_norm=False, dataset="synthetic", image_size=16, optimizer="sgd", precision="32.32"),
         dict(architecture="resnet18", norm="group", proxy_norm=False, pipeline_splits=("layer2",), image_size=32),
         dict(norm="none", proxy_norm=False, pipeline_splits=(), validate_every_epochs=None),
