@@ -24,6 +24,21 @@ def perf_counters(clock: Clock, num_inputs: int, num_outputs: int) -> Dict[str, 
     return {"input": inputs, "input_complete": inputs, "output": outputs, "output_complete": outputs}
 
 
+class RunClock:
+    """The times of the last call, by event."""
+
+    def __init__(self) -> None:
+        self.counters: Dict[str, List[List[float]]] = {event: [[]] for event in ("input", "input_complete", "output", "output_complete")}
+
+    def remember(self, clock: Clock, num_inputs: int, num_outputs: int) -> None:
+        """Take the times of a call with so many input and output tensors."""
+        self.counters = perf_counters(clock, num_inputs, num_outputs)
+
+    def latency(self, begin: str, end: str) -> Tuple[float, float, float]:
+        """(min, max, average) seconds from the event `begin` to the event `end` over the iterations of the last call."""
+        return latency(self.counters, begin, end)
+
+
 def latency(counters: Dict[str, List[List[float]]], begin: str, end: str) -> Tuple[float, float, float]:
     """(min, max, average) seconds from the event `begin` to the event `end` over the iterations of the last call; zeros without times.
 

@@ -4,47 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any, Callable, Dict, List, Optional, Sequence, TypeVar
+from typing import Any, Callable, List, Optional, Sequence, TypeVar
 
 import torch
 
 from ..capture import Captured
 from ..forward.collectives import Meeting
-from ..gradients.exchange import GradientExchange
 from ..gradients.loss_scaling import LossScaler
-from ..gradients.reduction import Reduction, ReplicaGroups, accumulate, reduce_replicas
+from ..gradients.reduction import Reduction, accumulate, reduce_replicas
 from .clock import Clock
 from .layout import Layout, OutputCollector
-from .random import DeviceRandom, device_generator
-from .rules import OptimizerState
+from .random import device_generator
+from .state import DeviceState
 
 _T = TypeVar("_T")
-
-
-@dataclass
-class DeviceState:
-    """What lives on the device between calls.
-
-    `buffers` has one list for each replica, since each updates its own running statistics. Parameters are equal on all replicas and kept
-    once, but for those in `groups` (by number): these have one slice for each group of replicas along an extra first dimension.
-    """
-
-    parameters: List[torch.Tensor]
-    buffers: List[List[torch.Tensor]]
-    random: DeviceRandom
-    optimizer: OptimizerState = field(default_factory=OptimizerState)
-    groups: Dict[int, ReplicaGroups] = field(default_factory=dict)
-    gradient_groups: Dict[int, ReplicaGroups] = field(default_factory=dict)  # the same by number of the gradient
-    first_replica: int = 0  # number of this instance's first replica among those of all instances
-    exchange: Optional[GradientExchange] = None  # with the instances that train together, None for one
-
-    def parameters_of(self, replica: int) -> List[torch.Tensor]:
-        """The parameters as a replica sees them."""
-        if not self.groups:
-            return self.parameters
-        return [
-            value[self.groups[index].group_of(replica)] if index in self.groups else value for index, value in enumerate(self.parameters)
-        ]
 
 
 @dataclass
