@@ -8,7 +8,7 @@ import torch
 
 from ipu_model.runtime.forward.recording import current_recording
 
-from ._executor.wrapping import is_wrapped, unwrap, wrap
+from ._executor.wrapping import is_wrapped, set_aside, take_up, unwrap_object
 from ._forward.annotations import internal_cast as internal_cast
 
 
@@ -17,16 +17,21 @@ def isDispatchTracing() -> bool:
     return current_recording() is not None
 
 
-def unwrapModelIfNecessary(model: torch.nn.Module) -> Any:
-    """Give a wrapped module its own class back; returns the executor that owned it, None where it was not wrapped."""
-    if not is_wrapped(model):
-        return None
-    executor = model._executor()  # type: ignore[operator]
-    unwrap(model)
-    return executor
+def isWrapped(obj: Any) -> bool:
+    """Whether a training model owns a module, a parameter or a buffer."""
+    return is_wrapped(obj)
 
 
-def rewrapModelIfNecessary(model: torch.nn.Module, executor: Any) -> None:
+def unwrapIfWrapped(obj: Any) -> Any:
+    """Give a wrapped module, parameter or buffer its own class back, in place and without what it contains; returns it."""
+    return unwrap_object(obj)
+
+
+def unwrapModelIfNecessary(model: torch.nn.Module) -> None:
+    """Give a wrapped module, its parameters and its buffers their own classes back, until `rewrapModelIfNecessary`."""
+    set_aside(model)
+
+
+def rewrapModelIfNecessary(model: torch.nn.Module) -> None:
     """Undo `unwrapModelIfNecessary`."""
-    if executor is not None and not is_wrapped(model):
-        wrap(model, executor)
+    take_up(model)

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from .wrapping import is_wrapped, own_class
+
 
 def format_model(module: torch.nn.Module) -> str:
     """repr(module), each annotated part led by its `BeginBlock(user_id=..., ipu_id=...)`."""
@@ -24,8 +26,7 @@ def _describe(module: torch.nn.Module) -> str:
 
 
 def _name(module: torch.nn.Module) -> str:
-    kind = type(module)
-    return kind.__bases__[1].__name__ if "_poptorch_owner" in kind.__dict__ else module._get_name()
+    return own_class(module).__name__ if is_wrapped(module) else module._get_name()
 
 
 def print(*values: Any, **settings: Any) -> None:
