@@ -38,6 +38,8 @@ class Rule:
         max_grad_norm: the gradients of all parameters together are clipped to this norm.
         is_stochastic: whether values stored in half are rounded stochastically.
         accumulator_dtype: in which the gradients of micro batches are summed.
+        num_slices: for a parameter of which groups of replicas have their own, how many there are along dimension 0; each slice is a
+            parameter to the rule.
     """
 
     kind: str
@@ -48,6 +50,7 @@ class Rule:
     max_grad_norm: float = float("inf")
     is_stochastic: bool = False
     accumulator_dtype: torch.dtype = torch.float32
+    num_slices: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -99,9 +102,17 @@ class _PassCounter(TorchDispatchMode):
 def complete_state(rule: Rule, names: Sequence[str], weights: Sequence[torch.Tensor], state: OptimizerState) -> None:
     """Make what a rule keeps for its weights and is not there yet."""
     for name, weight in zip(names, weights):
-        initial = _KINDS[rule.kind].initial(weight, rule.groups[rule.group_of[name]], rule.flags)
+        initial = _initial_state(rule, name, weight)
         stored = {key: value.to(rule.state_dtypes.get(key, torch.float32)) for key, value in initial.items()}
         state.by_parameter[name] = {**stored, **state.by_parameter.get(name, {})}
+
+
+def _initial_state(rule: Rule, name: str, weight: torch.Tensor) -> State:
+    group, initial = rule.groups[rule.group_of[name]], _KINDS[rule.kind].initial
+    if name not in rule.num_slices:
+        return initial(weight, group, rule.flags)
+    slices = [initial(part, group, rule.flags) for part in weight]
+    return {key: torch.stack([state[key] for state in slices]) for key in slices[0]}
 
 
 def apply_update(
@@ -116,7 +127,11 @@ def apply_update(
         stored = state.by_parameter[name]
         wide = {key: value if value.dtype == torch.float32 else value.to(torch.float32) for key, value in stored.items()}
         wide_weight = weight if weight.dtype == torch.float32 else weight.to(torch.float32)
-        step(wide_weight, gradient, wide, group, rule.flags)
+        if name in rule.num_slices:
+            for index in range(rule.num_slices[name]):
+                step(wide_weight[index], gradient[index], {key: value[index] for key, value in wide.items()}, group, rule.flags)
+        else:
+            step(wide_weight, gradient, wide, group, rule.flags)
         for key, value in wide.items():
             dtype = rule.state_dtypes.get(key, torch.float32)
             stored[key] = value if dtype == torch.float32 else store(value, dtype, rule.is_stochastic)
@@ -134,9 +149,14 @@ def _zeros(weight: torch.Tensor) -> torch.Tensor:
     return torch.zeros_like(weight, dtype=torch.float32)
 
 
+def _has_velocity(group: Mapping[str, Any], flags: Mapping[str, Any]) -> bool:
+    """A momentum that is 0 now, and may change later, has a velocity too."""
+    return bool(group["momentum"]) or flags.get("is_momentum_variable", False)
+
+
 def _sgd_state(weight: torch.Tensor, group: Mapping[str, Any], flags: Mapping[str, Any]) -> State:
     """The combined accumulator `Accl` holds velocity_scaling * v, `Accl1` holds v."""
-    if not group["momentum"]:
+    if not _has_velocity(group, flags):
         return {}
     return {"Accl" if flags.get("use_combined_accum", False) else "Accl1": _zeros(weight)}
 
@@ -147,7 +167,7 @@ def _sgd(weight: torch.Tensor, gradient: torch.Tensor, state: State, group: Mapp
     if group["weight_decay"]:
         gradient = gradient.add(weight, alpha=group["weight_decay"])
     fresh = gradient * (1 - dampening) if dampening else gradient
-    if not momentum:
+    if not _has_velocity(group, flags):
         weight.add_(fresh, alpha=-group["lr"])
         return
     is_combined = flags.get("use_combined_accum", False)

@@ -1,29 +1,55 @@
 """PopTorch's optimizers: torch's, with the attributes that the device needs. The device applies its own update rules
 (`ipu_model.runtime.device.rules`); the host objects carry hyper-parameters, and work with torch's schedulers.
+
+An argument that is None takes its default, and the device takes it for constant.
 """
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterable, List, Optional, Tuple
+import logging
+from typing import Any, Dict, Iterable, List, Optional, Protocol, Tuple
 
 import torch
 
+from ipu_model.runtime.device.rules import OptimizerState, Rule, apply_update, complete_state
+
+logger = logging.getLogger("poptorch::python")
 _ACCUMULATION_TYPES = (torch.float16, torch.float32)
+_NO_STATE: Dict[str, Any] = {"ipu_state": None, "ipu_param": None}
+Betas = Tuple[float, float]
+
+
+class StateSource(Protocol):
+    """Where the state of an optimizer is while a model trains with it."""
+
+    def device_state(self) -> Dict[str, Any]:
+        """`ipu_state` and `ipu_param`."""
+        ...
+
+    def load(self, device_state: Optional[Dict[str, Any]]) -> None:
+        """Use another state from the next run on, and the host's values as they are now."""
+
+
+class _DevicePart:
+    """An optimizer's state beyond the host: with its source, or waiting for one."""
+
+    def __init__(self) -> None:
+        self.source: Optional[StateSource] = None
+        self.loaded: Optional[Dict[str, Any]] = None
 
 
 class VariableAttributes:
-    """Which attributes may change after compilation."""
+    """Which attributes may change after compilation: what is not marked variable is constant."""
 
-    def __init__(self, variable: Iterable[str], constant: Iterable[str]) -> None:
+    def __init__(self, variable: Iterable[str], known: Iterable[str]) -> None:
         self._variable = set(variable)
-        self._known = self._variable | set(constant)
+        self._known = set(known)
 
     def _check(self, name: str) -> None:
         assert name in self._known, f"Unknown attribute {name!r}; known: {sorted(self._known)}"
 
     def isConstant(self, name: str) -> bool:
         """Whether the attribute is fixed at compile time."""
-        self._check(name)
         return name not in self._variable
 
     def markAsConstant(self, name: str) -> None:
@@ -41,61 +67,80 @@ class Optimizer:
     """What every PopTorch optimizer has beside torch's."""
 
     loss_scaling: float
-    velocity_scaling: float
-    use_combined_accum: bool
-    bias_correction: bool
+    accum_type: torch.dtype
     variable_attrs: VariableAttributes
-    _executor: Any = None  # the executor that trains with this optimizer, once attached
-    _loaded: Optional[Dict[str, Any]] = None  # device state that waits for the upload
+    defaults: Dict[str, Any]
+    _device: _DevicePart
 
-    def _keep(self, given: Dict[str, Any], defaults: Dict[str, Any]) -> None:
-        """Set extra attributes; those given are variable, others take the default and are constant."""
-        for name, default in defaults.items():
+    def _keep(self, given: Dict[str, Any], extras: Dict[str, Any]) -> None:
+        """Set extra attributes, which default to those of `extras`; what is given is variable."""
+        self._device = _DevicePart()
+        for name, default in extras.items():
             value = default if given.get(name) is None else given[name]
             if name.endswith("accum_type"):
                 assert value in _ACCUMULATION_TYPES, f"{name} must be torch.float16 or torch.float32, got {value!r}"
             setattr(self, name, value)
-        self.variable_attrs = VariableAttributes(
-            [name for name, value in given.items() if value is not None],
-            [name for name, value in given.items() if value is None],
-        )
+        self.variable_attrs = VariableAttributes(_present(**given), [*self.defaults, "loss_scaling"])
 
     def state_dict(self) -> Dict[str, Any]:
         """torch's state dict with the device's state under `ipu_state` and `ipu_param` (None before attachment)."""
         host = super().state_dict()  # type: ignore[misc]
-        return {**host, **self._device_state()}
-
-    def __getstate__(self) -> Dict[str, Any]:
-        state = {name: value for name, value in self.__dict__.items() if name not in ("_executor", "_loaded") and "hook" not in name}
-        return {key: value for key, value in state.items() if not callable(value)}
-
-    def _device_state(self) -> Dict[str, Any]:
-        from ._executor.optimizer_link import device_state
-
-        if self._executor is not None:
-            return device_state(self._executor)
-        return self._loaded or {"ipu_state": None, "ipu_param": None}
+        source = self._device.source
+        return {**host, **(source.device_state() if source is not None else self._device.loaded or _NO_STATE)}
 
     def load_state_dict(self, state_dict: Dict[str, Any]) -> None:
         """Load the host's part now; the device's part is uploaded before the next run."""
-        if "ipu_state" not in state_dict or "ipu_param" not in state_dict:
+        if not _NO_STATE.keys() <= state_dict.keys():
             raise RuntimeError(
-                "Only IPU optimizer states can be loaded: the state dict must come from a poptorch.optim optimizer and have "
+                "Only IPU optimizer states can be loaded onto the IPU: the state dict must come from a poptorch.optim optimizer and have "
                 f"'ipu_state' and 'ipu_param'; it has {sorted(state_dict)}"
             )
-        device = {key: state_dict[key] for key in ("ipu_state", "ipu_param")}
-        super().load_state_dict({key: value for key, value in state_dict.items() if key not in device})  # type: ignore[misc]
-        self._loaded = device if device["ipu_state"] is not None else None
-        if self._executor is not None:
-            self._executor.setOptimizer(self)
+        super().load_state_dict({key: value for key, value in state_dict.items() if key not in _NO_STATE})  # type: ignore[misc]
+        loaded = {key: state_dict[key] for key in _NO_STATE} if state_dict["ipu_state"] is not None else None
+        if self._device.source is not None:
+            self._device.source.load(loaded)
+        else:
+            self._device.loaded = loaded
+
+    def __getstate__(self) -> Dict[str, Any]:
+        state = {name: value for name, value in self.__dict__.items() if name != "_device" and "hook" not in name}
+        return {key: value for key, value in state.items() if not callable(value)}
+
+    def __setstate__(self, state: Dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[misc]
+        self._device = _DevicePart()
+
+
+def connect(optimizer: Any, source: StateSource) -> Optional[Dict[str, Any]]:
+    """From now on the optimizer's state is at the source; returns what was loaded before, for the source to use."""
+    if not isinstance(optimizer, Optimizer):
+        return None
+    loaded, optimizer._device.loaded = optimizer._device.loaded, None
+    optimizer._device.source = source
+    return loaded
+
+
+def disconnect(optimizer: Any, source: StateSource) -> None:
+    """Leave the source's state with the optimizer."""
+    if isinstance(optimizer, Optimizer) and optimizer._device.source is source:
+        optimizer._device.loaded = source.device_state()
+        optimizer._device.source = None
 
 
 def _present(**values: Any) -> Dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
+_MOMENT_TYPES = {"first_order_momentum_accum_type": torch.float32, "second_order_momentum_accum_type": torch.float32}
+_EVERY = {"loss_scaling": 1.0, "accum_type": torch.float32}
+_CLIPPED = {"max_grad_norm": float("inf")}
+
+
 class SGD(Optimizer, torch.optim.SGD):
     """Stochastic gradient descent; `lr` is required. Update rule: `ipu_model.runtime.device.rules._sgd`."""
+
+    velocity_scaling: float
+    use_combined_accum: bool
 
     def __init__(
         self,
@@ -115,9 +160,9 @@ class SGD(Optimizer, torch.optim.SGD):
         velocity_accum_type: Optional[torch.dtype] = None,
         max_grad_norm: Optional[float] = None,
     ) -> None:
-        hyper = dict(lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay, nesterov=nesterov)
+        hyper: Dict[str, Any] = dict(lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay, nesterov=nesterov)
         torch.optim.SGD.__init__(self, params, **_present(**hyper, maximize=maximize, foreach=foreach, differentiable=differentiable))
-        extra = dict(
+        extra: Dict[str, Any] = dict(
             loss_scaling=loss_scaling,
             velocity_scaling=velocity_scaling,
             use_combined_accum=use_combined_accum,
@@ -127,92 +172,92 @@ class SGD(Optimizer, torch.optim.SGD):
         )
         self._keep(
             {**hyper, **extra},
-            dict(
-                loss_scaling=1.0,
-                velocity_scaling=1.0,
-                use_combined_accum=False,
-                accum_type=torch.float32,
-                velocity_accum_type=torch.float32,
-                max_grad_norm=float("inf"),
-            ),
+            {**_EVERY, **_CLIPPED, "velocity_scaling": 1.0, "use_combined_accum": False, "velocity_accum_type": torch.float32},
         )
         if self.use_combined_accum:
+            self.defaults["velocity_scaling"] = self.velocity_scaling
             for group in self.param_groups:
                 group.setdefault("velocity_scaling", self.velocity_scaling)
+        elif velocity_scaling is not None:
+            logger.warning("velocity_scaling is ignored: it has a meaning with use_combined_accum=True only")
 
 
-class _AdamBase(Optimizer):
-    """The extra attributes that Adam and AdamW share."""
+class Adam(Optimizer, torch.optim.Adam):
+    """Adam with weight decay in the gradient. Update rule: `ipu_model.runtime.device.rules._adam`."""
 
-    def _keep_moments(self, hyper: Dict[str, Any], extra: Dict[str, Any]) -> None:
-        self._keep(
-            {**hyper, **extra},
-            dict(
-                loss_scaling=1.0,
-                bias_correction=True,
-                accum_type=torch.float32,
-                first_order_momentum_accum_type=torch.float32,
-                second_order_momentum_accum_type=torch.float32,
-                max_grad_norm=float("inf"),
-            ),
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: Optional[float] = None,
+        betas: Optional[Betas] = None,
+        eps: Optional[float] = None,
+        weight_decay: Optional[float] = None,
+        amsgrad: Optional[bool] = None,
+        foreach: Optional[bool] = None,
+        maximize: Optional[bool] = None,
+        capturable: Optional[bool] = None,
+        differentiable: Optional[bool] = None,
+        fused: Optional[bool] = None,
+        loss_scaling: Optional[float] = None,
+        accum_type: Optional[torch.dtype] = None,
+        first_order_momentum_accum_type: Optional[torch.dtype] = None,
+        second_order_momentum_accum_type: Optional[torch.dtype] = None,
+        max_grad_norm: Optional[float] = None,
+    ) -> None:
+        hyper: Dict[str, Any] = dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad)
+        torch.optim.Adam.__init__(
+            self,
+            params,
+            **_present(**hyper, foreach=foreach, maximize=maximize, capturable=capturable, differentiable=differentiable, fused=fused),
         )
+        extra: Dict[str, Any] = dict(
+            loss_scaling=loss_scaling,
+            accum_type=accum_type,
+            first_order_momentum_accum_type=first_order_momentum_accum_type,
+            second_order_momentum_accum_type=second_order_momentum_accum_type,
+            max_grad_norm=max_grad_norm,
+        )
+        self._keep({**hyper, **extra}, {**_EVERY, **_MOMENT_TYPES, **_CLIPPED})
 
 
-class Adam(_AdamBase, torch.optim.Adam):
-    """Adam with weight decay in the gradient."""
-
-    def __init__(
-        self,
-        params: Iterable[Any],
-        lr: Optional[float] = None,
-        betas: Optional[Tuple[float, float]] = None,
-        eps: Optional[float] = None,
-        weight_decay: Optional[float] = None,
-        amsgrad: Optional[bool] = None,
-        **extra: Any,
-    ) -> None:
-        hyper = dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad)
-        torch.optim.Adam.__init__(self, params, **_present(**hyper, **_host_only(extra)))
-        self._keep_moments(hyper, _device_only(extra, "Adam", _ADAM_EXTRAS))
-
-
-class AdamW(_AdamBase, torch.optim.AdamW):
-    """Adam with decoupled weight decay."""
+class AdamW(Optimizer, torch.optim.AdamW):
+    """Adam with decoupled weight decay; the device corrects the bias always. Update rule: `ipu_model.runtime.device.rules._adamw`."""
 
     def __init__(
         self,
         params: Iterable[Any],
         lr: Optional[float] = None,
-        betas: Optional[Tuple[float, float]] = None,
+        betas: Optional[Betas] = None,
         eps: Optional[float] = None,
         weight_decay: Optional[float] = None,
         amsgrad: Optional[bool] = None,
-        **extra: Any,
+        maximize: Optional[bool] = None,
+        foreach: Optional[bool] = None,
+        capturable: Optional[bool] = None,
+        differentiable: Optional[bool] = None,
+        fused: Optional[bool] = None,
+        loss_scaling: Optional[float] = None,
+        bias_correction: Optional[bool] = None,
+        accum_type: Optional[torch.dtype] = None,
+        first_order_momentum_accum_type: Optional[torch.dtype] = None,
+        second_order_momentum_accum_type: Optional[torch.dtype] = None,
+        max_grad_norm: Optional[float] = None,
     ) -> None:
-        hyper = dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad)
-        torch.optim.AdamW.__init__(self, params, **_present(**hyper, **_host_only(extra)))
-        self._keep_moments(hyper, _device_only(extra, "AdamW", (*_ADAM_EXTRAS, "bias_correction")))
-
-
-_HOST_EXTRAS = ("foreach", "maximize", "capturable", "differentiable", "fused")
-_ADAM_EXTRAS = (
-    "loss_scaling",
-    "accum_type",
-    "first_order_momentum_accum_type",
-    "second_order_momentum_accum_type",
-    "max_grad_norm",
-)
-
-
-def _host_only(extra: Dict[str, Any]) -> Dict[str, Any]:
-    return {name: value for name, value in extra.items() if name in _HOST_EXTRAS}
-
-
-def _device_only(extra: Dict[str, Any], kind: str, known: Tuple[str, ...]) -> Dict[str, Any]:
-    for name in extra:
-        if name not in _HOST_EXTRAS and name not in known:
-            raise TypeError(f"{kind} got an unexpected argument {name!r}; known: {sorted((*known, *_HOST_EXTRAS))}")
-    return {name: extra.get(name) for name in known}
+        hyper: Dict[str, Any] = dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad)
+        torch.optim.AdamW.__init__(
+            self,
+            params,
+            **_present(**hyper, maximize=maximize, foreach=foreach, capturable=capturable, differentiable=differentiable, fused=fused),
+        )
+        extra: Dict[str, Any] = dict(
+            loss_scaling=loss_scaling,
+            bias_correction=bias_correction,
+            accum_type=accum_type,
+            first_order_momentum_accum_type=first_order_momentum_accum_type,
+            second_order_momentum_accum_type=second_order_momentum_accum_type,
+            max_grad_norm=max_grad_norm,
+        )
+        self._keep({**hyper, **extra}, {**_EVERY, **_MOMENT_TYPES, **_CLIPPED, "bias_correction": True})
 
 
 class RMSprop(Optimizer, torch.optim.RMSprop):
@@ -236,61 +281,54 @@ class RMSprop(Optimizer, torch.optim.RMSprop):
         second_order_momentum_accum_type: Optional[torch.dtype] = None,
         use_tf_variant: Optional[bool] = None,
     ) -> None:
-        hyper = dict(lr=lr, alpha=alpha, eps=eps, weight_decay=weight_decay, momentum=momentum, centered=centered)
-        torch.optim.RMSprop.__init__(self, params, **_present(**hyper, maximize=maximize, foreach=foreach, differentiable=differentiable))
-        extra = dict(
+        hyper: Dict[str, Any] = dict(lr=lr, alpha=alpha, eps=eps, weight_decay=weight_decay, momentum=momentum, centered=centered)
+        torch.optim.RMSprop.__init__(self, params, **_present(**hyper, foreach=foreach, maximize=maximize, differentiable=differentiable))
+        extra: Dict[str, Any] = dict(
             loss_scaling=loss_scaling,
             accum_type=accum_type,
             first_order_momentum_accum_type=first_order_momentum_accum_type,
             second_order_momentum_accum_type=second_order_momentum_accum_type,
             use_tf_variant=use_tf_variant,
         )
-        self._keep(
-            {**hyper, **extra},
-            dict(
-                loss_scaling=1.0,
-                accum_type=torch.float32,
-                first_order_momentum_accum_type=torch.float32,
-                second_order_momentum_accum_type=torch.float32,
-                use_tf_variant=False,
-            ),
-        )
+        self._keep({**hyper, **extra}, {**_EVERY, **_MOMENT_TYPES, "use_tf_variant": False})
+
+
+_LAMB_DEFAULTS = {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 1e-2, "max_weight_norm": 65500.0}
 
 
 class LAMB(Optimizer, torch.optim.Optimizer):
     """Layer-wise adaptive moments. Update rule: `ipu_model.runtime.device.rules._lamb`."""
 
+    bias_correction: bool
+
     def __init__(
         self,
         params: Iterable[Any],
-        lr: float = 1e-3,
-        betas: Tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 1e-2,
-        bias_correction: bool = True,
-        loss_scaling: float = 1.0,
-        max_weight_norm: float = 65500.0,
-        accum_type: torch.dtype = torch.float32,
-        first_order_momentum_accum_type: torch.dtype = torch.float32,
-        second_order_momentum_accum_type: torch.dtype = torch.float32,
+        lr: Optional[float] = None,
+        betas: Optional[Betas] = None,
+        eps: Optional[float] = None,
+        weight_decay: Optional[float] = None,
+        bias_correction: Optional[bool] = None,
+        loss_scaling: Optional[float] = None,
+        max_weight_norm: Optional[float] = None,
+        accum_type: Optional[torch.dtype] = None,
+        first_order_momentum_accum_type: Optional[torch.dtype] = None,
+        second_order_momentum_accum_type: Optional[torch.dtype] = None,
     ) -> None:
-        hyper = dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, max_weight_norm=max_weight_norm)
-        torch.optim.Optimizer.__init__(self, params, hyper)
-        extra = dict(
-            loss_scaling=loss_scaling,
+        hyper: Dict[str, Any] = dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, max_weight_norm=max_weight_norm)
+        torch.optim.Optimizer.__init__(self, params, {**_LAMB_DEFAULTS, **_present(**hyper)})
+        extra: Dict[str, Any] = dict(
             bias_correction=bias_correction,
+            loss_scaling=loss_scaling,
             accum_type=accum_type,
             first_order_momentum_accum_type=first_order_momentum_accum_type,
             second_order_momentum_accum_type=second_order_momentum_accum_type,
         )
-        self._keep({**hyper, **extra}, extra)
+        self._keep({**hyper, **extra}, {**_EVERY, **_MOMENT_TYPES, "bias_correction": True})
+        self._host_state = OptimizerState()
 
     def step(self, closure: Any = None) -> Any:
         """Update on the host, by the device's rule."""
-        from ipu_model.runtime.device.rules import OptimizerState, Rule, apply_update, complete_state
-
-        if not hasattr(self, "_host_state"):
-            self._host_state = OptimizerState()
         pairs: List[Tuple[str, int, torch.nn.Parameter]] = [
             (f"{g}.{i}", g, p) for g, group in enumerate(self.param_groups) for i, p in enumerate(group["params"]) if p.grad is not None
         ]

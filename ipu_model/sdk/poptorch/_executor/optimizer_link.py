@@ -1,164 +1,286 @@
-"""Between an optimizer object on the host and the optimizer state on the device."""
+"""Between an optimizer object on the host and the update that the device applies: its rule, its state, the loss scale."""
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import logging
-from typing import Any, Dict, Mapping, Set
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Set
 
 import torch
 
-from ipu_model.runtime.device.rules import OptimizerState, Rule
+from ipu_model.runtime.device.rules import Rule, apply_update, complete_state
+from ipu_model.runtime.device.settings import RunSettings
+from ipu_model.runtime.device.state import DeviceMemory
+from ipu_model.runtime.errors import Error
+from ipu_model.runtime.gradients.loss_scaling import LossScaler
+from ipu_model.runtime.gradients.reduction import Reduction
 
 from .. import optim
 from ..enums import MeanReductionStrategy
-from .optimizer_rule import build_rule, device_values, optimizer_kind as optimizer_kind
+from ..options import Options
+from .host_module import HostModule
+from .optimizer_rule import build_rule, device_values, group_from_values, is_constant, optimizer_kind, warn_of_python_code
 
 logger = logging.getLogger("poptorch::python")
 _SEPARATOR = "___"
-_TORCHS_OWN = {"defaults", "state", "param_groups", "variable_attrs"}
-_OF_SCHEDULERS = {"params", "initial_lr"}
-_ALWAYS_CONSTANT = ("betas", "alpha", "nesterov", "centered", "amsgrad")
-_CONSTANT_AT_DEFAULT = {"momentum": 0.0, "dampening": 0.0, "weight_decay": 0.0, "eps": 1e-8, "velocity_scaling": 1.0}
+_HYPER = (
+    "lr",
+    "momentum",
+    "dampening",
+    "weight_decay",
+    "nesterov",
+    "velocity_scaling",
+    "betas",
+    "alpha",
+    "eps",
+    "centered",
+    "max_weight_norm",
+)
+State = Dict[str, Any]
 
 
-def choose_reduction_strategy(executor: Any) -> None:
+def adapt_options(options: Options, optimizer: Any) -> None:
     """Accumulators in half keep running means, so that they do not overflow; the executor's own options say so."""
-    optimizer, training = executor._optimizer, executor._options.Training
+    training = options.Training
     if _accumulates_in_half(optimizer) and training.meanAccumulationAndReplicationReductionStrategy != MeanReductionStrategy.Running:
-        executor._options._unfreeze()
+        options._unfreeze()
         training.setMeanAccumulationAndReplicationReductionStrategy(MeanReductionStrategy.Running)
-        executor._options._freeze()
+        options._freeze()
 
 
 def _accumulates_in_half(optimizer: Any) -> bool:
     return getattr(optimizer, "accum_type", torch.float32) == torch.float16 and not getattr(optimizer, "use_combined_accum", False)
 
 
-def check_replacement(executor: Any, optimizer: Any) -> None:
-    """Refuse or warn of what a compiled model cannot take over from an optimizer.
+class OptimizerLink:
+    """What trains a model: an optimizer with the state that the device keeps for it, from attachment on.
 
-    Raises:
-        AssertionError: unsupported type, or another number of parameter groups.
-        ValueError: accumulation in half, which the compiled model does not have.
+    Attributes:
+        optimizer: the host's object, whose values count as they were when it was last set.
+        scaler: the loss scale of the device.
     """
-    optimizer_kind(optimizer)
-    training = executor._options.Training
-    if executor._executable is None:
-        executor._optimizer = optimizer
-        choose_reduction_strategy(executor)
-        return
-    if _accumulates_in_half(optimizer) and training.meanAccumulationAndReplicationReductionStrategy != MeanReductionStrategy.Running:
-        raise ValueError("The model is already compiled with accumulation in float32: destroy() it before accumulating in half")
-    before = len(executor._rule.groups) if executor._is_attached else len(executor._optimizer.param_groups)
-    now = len(optimizer.param_groups)
-    assert before == now, f"The number of parameter groups is fixed at compilation: {before}, got {now}"
-    _warn_of_unexpected_attributes(executor, optimizer)
+
+    def __init__(self, optimizer: Any, host: HostModule, memory: DeviceMemory, settings: RunSettings, is_relaxed: bool) -> None:
+        optimizer_kind(optimizer)
+        warn_of_python_code(optimizer)
+        self.optimizer = optimizer
+        self._host, self._memory, self._settings = host, memory, settings
+        self.scaler = self._fixed_scaler(optimizer)
+        self._rule: Optional[Rule] = None  # what the device was compiled with, once it is attached
+        self._trainable: Sequence[str] = ()
+        self._indices: List[int] = []  # of the trainable parameters among all
+        self._pending: Optional[State] = None  # device state that is uploaded before the next run
+        self._values = _values(optimizer)  # as they were set last
+        self._compiled: Optional[List[Dict[str, Any]]] = None  # the groups' values that constant ones must keep
+        self._overrides: Dict[str, Dict[str, float]] = {}  # loaded values in use, by parameter, over what the optimizer says
+        self._expected = _attributes(optimizer)
+        self._warned: Set[str] = set()
+        self._level = logging.DEBUG if is_relaxed else logging.WARNING
+
+    # ---- what the device computes with
+
+    @property
+    def rule(self) -> Rule:
+        """The update rule: as attached, or as it would be now."""
+        return self._rule or self._fresh_rule()
+
+    @property
+    def draws_random_numbers(self) -> bool:
+        """Whether an update does."""
+        return self.rule.is_stochastic
+
+    def reduction(self) -> Reduction:
+        """How gradients combine."""
+        said = self._settings
+        return Reduction(said.is_mean_reduction, said.is_running_mean, self.rule.accumulator_dtype)
+
+    def update(self, gradients: Any) -> None:
+        """Apply reduced gradients, without loss scale, to the device's weights."""
+        if self._trainable:
+            state = self._memory.state
+            rule = self.rule
+            if rule.is_stochastic:
+                state.random.start_update()
+            apply_update(rule, self._trainable, [state.parameters[index] for index in self._indices], gradients, state.optimizer)
+
+    def _fresh_rule(self) -> Rule:
+        names: Dict[Any, str] = {parameter: name for name, parameter in self._host.parameters.items()}
+        rule = build_rule(self.optimizer, names, self._settings.is_stochastic_rounding)
+        groups = self._memory.state.groups if self._memory.is_attached else {}
+        slices = {name: groups[index].num_groups for index, name in enumerate(names.values()) if index in groups}
+        return dataclasses.replace(rule, num_slices=slices)
+
+    def _fixed_scaler(self, optimizer: Any) -> LossScaler:
+        return LossScaler(getattr(optimizer, "loss_scaling", 1.0), self._settings.is_automatic_loss_scaling, self._memory.device)
+
+    # ---- when the device comes and goes
+
+    def attach(self, trainable: Sequence[str]) -> None:
+        """Make the state for trainable parameters, whose weights are on the device; loaded state waits for the next run."""
+        names = list(self._host.parameters)
+        self._compiled = self._compiled or self._values[1]
+        self._trainable, self._indices = trainable, [names.index(name) for name in trainable]
+        self.scaler = self._fixed_scaler(self.optimizer)
+        self._rule = self._with_overrides(self._fresh_rule())
+        loaded = optim.connect(self.optimizer, self)
+        self._pending = loaded or self._pending
+        self._complete()
+
+    def detach(self) -> None:
+        """Read the state back before the device is let go."""
+        self._pending = self.device_state()
+        self._rule = None
+
+    def release(self) -> None:
+        """Leave the state with the optimizer; the next attachment is of a model compiled anew."""
+        self._compiled = None
+        optim.disconnect(self.optimizer, self)
+
+    def before_run(self) -> None:
+        """Upload what was loaded; what it leaves out keeps the device's value."""
+        if self._pending is None:
+            return
+        pending, self._pending = self._pending, None
+        stored = self._memory.state.optimizer.by_parameter
+        for entry, value in (pending["ipu_state"] or {}).items():
+            key, _, name = entry.partition(_SEPARATOR)
+            if name in stored and key in stored[name]:  # lossScaleUpdateFactor follows from the next gradients
+                stored[name][key].copy_(value)
+        parameters = dict(pending["ipu_param"] or {})
+        if "lossScaling_FLOAT" in parameters:
+            scale = float(parameters.pop("lossScaling_FLOAT"))
+            if scale != float(self.scaler.scale):
+                self.scaler = LossScaler(scale, self.scaler.is_automatic, self._memory.device)
+        for entry, value in parameters.items():
+            key, _, name = entry.partition(f"{_SEPARATOR}specific{_SEPARATOR}")
+            self._overrides.setdefault(name, {})[key] = float(value)
+        self._rule = self._with_overrides(self.rule)
+
+    def _complete(self) -> None:
+        state = self._memory.state
+        complete_state(self.rule, self._trainable, [state.parameters[index] for index in self._indices], state.optimizer)
+
+    def _with_overrides(self, rule: Rule) -> Rule:
+        """Loaded values, in a group of its own for each parameter that they change."""
+        groups, group_of = list(rule.groups), dict(rule.group_of)
+        for name, values in self._overrides.items():
+            if name in group_of:
+                group = group_from_values(rule, groups[group_of[name]], values, float(self.scaler.scale))
+                if group != groups[group_of[name]]:
+                    group_of[name] = len(groups)
+                    groups.append(group)
+        return dataclasses.replace(rule, groups=groups, group_of=group_of)
+
+    # ---- another optimizer, or other values
+
+    def replace(self, optimizer: Any, is_compiled: bool) -> None:
+        """Use an optimizer's present values from the next run on; the device's state stays.
+
+        Raises:
+            AssertionError: unsupported type, or another number of parameter groups.
+            ValueError: accumulation in half, which the compiled model does not have.
+            Error: a constant attribute with another value than the compiled one.
+        """
+        optimizer_kind(optimizer)
+        if optimizer is not self.optimizer:
+            warn_of_python_code(optimizer)
+        if is_compiled:
+            self._check_replacement(optimizer)
+        if optimizer is not self.optimizer:
+            optim.disconnect(self.optimizer, self)
+        self.optimizer = optimizer
+        values = _values(optimizer)
+        is_changed, self._values = values != self._values, values
+        if is_changed:
+            self._overrides = {}
+            if self._pending is not None:
+                self._pending = {**self._pending, "ipu_param": {}}
+        if self._rule is not None:
+            self._pending = optim.connect(optimizer, self) or self._pending
+            self._refresh(is_changed)
+
+    def use_settings(self, settings: RunSettings) -> None:
+        """Other settings, which follow from another optimizer before the model is compiled."""
+        self._settings = settings
+
+    def _refresh(self, is_changed: bool) -> None:
+        compiled, fresh = self.rule, self._fresh_rule()
+        if is_changed and not self.scaler.is_automatic:
+            self.scaler = self._fixed_scaler(self.optimizer)
+        merged = dataclasses.replace(
+            fresh, flags=compiled.flags, state_dtypes=compiled.state_dtypes, accumulator_dtype=compiled.accumulator_dtype
+        )
+        self._rule = self._with_overrides(merged)
+        self._complete()
+
+    def _check_replacement(self, optimizer: Any) -> None:
+        if _accumulates_in_half(optimizer) and not self._settings.is_running_mean:
+            raise ValueError("The model is already compiled with accumulation in float32: destroy() it before accumulating in half")
+        groups, expected = self._compiled or self._values[1], optimizer.param_groups
+        assert len(groups) == len(expected), f"The number of parameter groups is fixed at compilation: {len(groups)}, got {len(expected)}"
+        self._warn_of_unexpected_attributes(optimizer)
+        for index, (before, now) in enumerate(zip(groups, optimizer.param_groups)):
+            for name, value in before.items():
+                if name in _HYPER and now.get(name, value) != value and is_constant(self.optimizer, name, value):
+                    raise Error(
+                        f"Optimizer attribute {name} of group {index} is constant: the model was compiled with {value!r}, got "
+                        f"{now[name]!r}. Mark it with variable_attrs.markAsVariable({name!r}) before compiling, or destroy() the model."
+                    )
+
+    def _warn_of_unexpected_attributes(self, optimizer: Any) -> None:
+        kind = type(optimizer).__name__
+        for what, names in _attributes(optimizer).items():
+            unexpected = sorted(names - self._expected.get(what, names))
+            message = f"unexpected {what} in {kind} optimizer: [{', '.join(unexpected)}]. The model was wrapped without it: no effect."
+            if unexpected and message not in self._warned:
+                self._warned.add(message)
+                logger.log(self._level, message)
+
+    # ---- where the optimizer's state is (optim.StateSource)
+
+    def device_state(self) -> State:
+        """`ipu_state` by "State___parameter" and `ipu_param` by "value___specific___parameter"; what was loaded until the next run.
+
+        Values that are the same for every call are not in `ipu_param`.
+        """
+        if self._pending is not None:
+            return copy.deepcopy(self._pending)
+        state = {
+            f"{key}{_SEPARATOR}{name}": value.detach().cpu().clone()
+            for name, stored in self._memory.state.optimizer.by_parameter.items()
+            for key, value in stored.items()
+        }
+        scale = self.scaler.scale.cpu().clone()
+        if self.scaler.is_automatic:
+            state["lossScaleUpdateFactor"] = self.scaler.last_factor.cpu().clone()
+        return {"ipu_state": state, "ipu_param": {"lossScaling_FLOAT": scale, **self._device_parameters(float(scale))}}
+
+    def _device_parameters(self, scale: float) -> Dict[str, torch.Tensor]:
+        found: Dict[str, torch.Tensor] = {}
+        for name in self._trainable:
+            group: Mapping[str, Any] = self.rule.groups[self.rule.group_of[name]]
+            for key, (value, sources) in device_values(self.rule, group, scale).items():
+                if not all(is_constant(self.optimizer, source, group.get(source)) for source in sources):
+                    found[f"{key}{_SEPARATOR}specific{_SEPARATOR}{name}"] = torch.tensor(float(value))
+        return found
+
+    def load(self, device_state: Optional[State]) -> None:
+        """Use another state from the next run on, over the host's values as they are now."""
+        self._values = _values(self.optimizer)
+        self._overrides = {}
+        self._pending = device_state
+        if self._rule is not None:
+            self._refresh(is_changed=True)
 
 
-def _attributes(optimizer: Any) -> Dict[Any, Set[str]]:
-    """Names of an optimizer's public attributes under None, and of each group's by its number."""
-    own = {name for name in vars(optimizer) if not name.startswith("_")} - _TORCHS_OWN
-    return {None: own, **{index: set(group) - _OF_SCHEDULERS for index, group in enumerate(optimizer.param_groups)}}
+def _values(optimizer: Any) -> Any:
+    """What an optimizer says now: its loss scale, and the values of each group."""
+    groups = [{name: copy.copy(group[name]) for name in _HYPER if name in group} for group in optimizer.param_groups]
+    return getattr(optimizer, "loss_scaling", 1.0), groups
 
 
-def _warn_of_unexpected_attributes(executor: Any, optimizer: Any) -> None:
-    level = logging.DEBUG if executor._options._relax_optimizer_checks else logging.WARNING
-    for index, names in _attributes(optimizer).items():
-        for name in sorted(names - executor._expected_attributes.get(index, names)):
-            where = "optimizer" if index is None else f"group {index}"
-            message = f"unexpected {where} attribute {name!r}: the model was compiled without it, and it has no effect"
-            if message not in executor._warned_attributes:
-                executor._warned_attributes.add(message)
-                logger.log(level, message)
-
-
-def initial_rule(executor: Any) -> Rule:
-    """The rule at attachment; an optimizer with loaded state uploads it."""
-    optimizer = executor._optimizer
-    executor._expected_attributes, executor._warned_attributes = _attributes(optimizer), set()
-    if isinstance(optimizer, optim.Optimizer):
-        optimizer._executor = executor
-        _upload(executor, optimizer)
-    return rule_of(executor)
-
-
-def refreshed_rule(executor: Any, compiled: Rule, previous: Any) -> Rule:
-    """The rule after setOptimizer: variable attributes as they are now, constant ones as compiled."""
-    optimizer = executor._optimizer
-    fresh = rule_of(executor)
-    groups = [
-        {key: before[key] if key in before and _is_constant(optimizer, key, before[key]) else value for key, value in now.items()}
-        for before, now in zip(compiled.groups, fresh.groups)
-    ]
-    if isinstance(optimizer, optim.Optimizer):
-        if previous is not optimizer and isinstance(previous, optim.Optimizer):
-            previous._executor = None
-        optimizer._executor = executor
-        _upload(executor, optimizer)
-    if not executor._scaler.is_automatic and not _is_constant(optimizer, "loss_scaling", None):
-        executor._scaler = executor._build_scaler()
-    return dataclasses.replace(fresh, groups=groups, flags=compiled.flags, state_dtypes=compiled.state_dtypes)
-
-
-def rule_of(executor: Any) -> Rule:
-    """The rule that follows from the optimizer as it is now."""
-    names = {p: name for name, p in executor._model.named_parameters()}
-    is_stochastic = bool(executor._options._Popart.options.get("enableStochasticRounding"))
-    return build_rule(executor._optimizer, names, is_stochastic)
-
-
-def _is_constant(optimizer: Any, key: str, compiled: Any) -> bool:
-    if isinstance(optimizer, optim.Optimizer):
-        attributes = optimizer.variable_attrs
-        return key in attributes._known and attributes.isConstant(key)
-    return key in _ALWAYS_CONSTANT or (key in _CONSTANT_AT_DEFAULT and compiled == _CONSTANT_AT_DEFAULT[key])
-
-
-def device_state(executor: Any) -> Dict[str, Any]:
-    """The device's optimizer state: `ipu_state` by "State___parameter", `ipu_param` by "value___specific___parameter".
-
-    Values that are the same for every call are not in `ipu_param`.
-    """
-    state = {
-        f"{key}{_SEPARATOR}{name}": value.detach().cpu().clone()
-        for name, stored in executor._state.optimizer.by_parameter.items()
-        for key, value in stored.items()
-    }
-    parameters = {"lossScaling_FLOAT": executor._scaler.scale.cpu().clone()}
-    if executor._scaler.is_automatic:
-        state["lossScaleUpdateFactor"] = executor._scaler.last_factor.cpu().clone()
-    for name in executor._trainable_names:
-        group = executor._rule.groups[executor._rule.group_of[name]]
-        for key, (value, sources) in device_values(executor._rule, group, float(parameters["lossScaling_FLOAT"])).items():
-            if not all(_is_constant(executor._optimizer, source, group.get(source)) for source in sources):
-                parameters[f"{key}{_SEPARATOR}specific{_SEPARATOR}{name}"] = torch.tensor(float(value))
-    return {"ipu_state": state, "ipu_param": parameters}
-
-
-def keep_state_on_host(executor: Any) -> None:
-    """Read the optimizer state back before the device is let go."""
-    optimizer = executor._optimizer
-    if isinstance(optimizer, optim.Optimizer):
-        optimizer._loaded = device_state(executor)
-        optimizer._executor = None
-
-
-def _upload(executor: Any, optimizer: Any) -> None:
-    """Put loaded state on the device; entries that are missing keep the device's value."""
-    loaded = optimizer._loaded
-    optimizer._loaded = None
-    if loaded is None or loaded["ipu_state"] is None:
-        return
-    merge_state(executor._state.optimizer, loaded["ipu_state"], executor._device)
-    if executor._options._Popart.options.get("automaticLossScalingSettings.enabled"):
-        executor._scaler.scale = loaded["ipu_param"]["lossScaling_FLOAT"].to(executor._device)
-
-
-def merge_state(state: OptimizerState, entries: Mapping[str, torch.Tensor], device: torch.device) -> None:
-    """Copy "State___parameter" entries into optimizer state."""
-    for entry, value in entries.items():
-        if _SEPARATOR not in entry:
-            continue  # lossScaleUpdateFactor follows from the next gradients
-        key, name = entry.split(_SEPARATOR, 1)
-        state.by_parameter.setdefault(name, {})[key] = value.to(device).clone()
+def _attributes(optimizer: Any) -> Dict[str, Set[str]]:
+    """Names of an optimizer's attributes, by what they belong to."""
+    groups = {f"group {index} attribute": set(group) for index, group in enumerate(optimizer.param_groups)}
+    return {"optimizer attribute": set(vars(optimizer)), "default group variable": set(optimizer.defaults), **groups}

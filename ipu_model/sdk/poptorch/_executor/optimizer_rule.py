@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from typing import Any, Dict, Mapping, Sequence, Set, Tuple
+from typing import Any, Dict, Mapping, Sequence, Tuple
 
 import torch
 
@@ -21,19 +21,14 @@ _KINDS: Tuple[Tuple[type, str], ...] = (  # AdamW first: newer torch derives it 
     (torch.optim.RMSprop, "rmsprop"),
     (optim.LAMB, "lamb"),
 )
-_OWN_TYPES = {cls for cls, _ in _KINDS} | {optim.SGD, optim.Adam, optim.AdamW, optim.RMSprop}
-_warned_types: Set[type] = set()
-_FLAGS = ("use_combined_accum", "bias_correction", "use_tf_variant")
+_FLAGS = {"sgd": ("use_combined_accum",), "lamb": ("bias_correction",), "rmsprop": ("use_tf_variant",)}  # AdamW corrects its bias always
+_ALWAYS_CONSTANT = ("betas", "alpha", "nesterov", "centered", "amsgrad")
+_DEFAULTS = {"momentum": 0.0, "dampening": 0.0, "weight_decay": 0.0, "eps": 1e-8, "velocity_scaling": 1.0, "loss_scaling": 1.0}
 
 
 def optimizer_kind(optimizer: Any) -> str:
     """The device's name of an optimizer; AssertionError for an unsupported type."""
     kind = next((name for cls, name in _KINDS if isinstance(optimizer, cls)), None)
-    if kind is not None and type(optimizer) not in _OWN_TYPES and type(optimizer) not in _warned_types:
-        _warned_types.add(type(optimizer))
-        logger.warning(
-            "Poptorch does not run the Python code of %s: the device applies the update rule of its base class.", type(optimizer).__name__
-        )
     assert kind is not None, (
         f"Unsupported optimizer type {type(optimizer).__name__}: use SGD, Adam, AdamW, RMSprop (torch.optim or poptorch.optim) or "
         "poptorch.optim.LAMB"
@@ -41,8 +36,27 @@ def optimizer_kind(optimizer: Any) -> str:
     return kind
 
 
+def warn_of_python_code(optimizer: Any) -> None:
+    """Say that what a subclass adds does not run."""
+    bases = type(optimizer).__bases__
+    if torch.optim.Optimizer not in bases and optim.Optimizer not in bases and type(optimizer) is not torch.optim.AdamW:
+        logger.warning(
+            "%s: Poptorch does not run Python optimizer code directly. The device applies the update rule of the base class.",
+            type(optimizer).__name__,
+        )
+
+
+def is_constant(optimizer: Any, name: str, value: Any) -> bool:
+    """Whether an attribute with this value is fixed when the model is compiled."""
+    if isinstance(optimizer, optim.Optimizer):
+        return optimizer.variable_attrs.isConstant(name)
+    if name == "weight_decay" and isinstance(optimizer, torch.optim.AdamW):
+        return value == 0.01  # torch's default
+    return name in _ALWAYS_CONSTANT or (name in _DEFAULTS and value == _DEFAULTS[name])
+
+
 def build_rule(optimizer: Any, names: Mapping[torch.nn.Parameter, str], is_stochastic: bool) -> Rule:
-    """Read an optimizer's hyper-parameters as they are now.
+    """Read an optimizer's hyper-parameters as they are now. Parameters in no group have the optimizer's defaults, in a last group.
 
     Raises:
         AssertionError: unsupported optimizer, or `centered` differs between groups.
@@ -50,17 +64,24 @@ def build_rule(optimizer: Any, names: Mapping[torch.nn.Parameter, str], is_stoch
         Error: values that the device refuses.
     """
     kind = optimizer_kind(optimizer)
-    groups = [{key: copy.copy(value) for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
+    given = [*optimizer.param_groups, optimizer.defaults]
+    groups = [{key: copy.copy(value) for key, value in group.items() if key != "params"} for group in given]
     for group in groups:
         _check_group(group)
         group.setdefault("velocity_scaling", 1.0)
-    assert len({group.get("centered", False) for group in groups}) == 1, "centered must be equal in all parameter groups"
+    assert len({group.get("centered", False) for group in groups[:-1]}) == 1, "centered must be equal in all parameter groups"
+    if getattr(optimizer, "loss_scaling", 1.0) == 0:
+        raise Error("Optimizer attribute loss_scaling must not be 0.")
+    flags = {name: getattr(optimizer, name) for name in _FLAGS.get(kind, ()) if hasattr(optimizer, name)}
+    if kind == "sgd":
+        flags["is_momentum_variable"] = not is_constant(optimizer, "momentum", 0.0)
+    listed = {names[p]: i for i, group in enumerate(optimizer.param_groups) for p in group["params"] if p in names}
     return Rule(
         kind=kind,
         groups=groups,
-        group_of={names[p]: i for i, group in enumerate(optimizer.param_groups) for p in group["params"] if p in names},
+        group_of={**dict.fromkeys(names.values(), len(groups) - 1), **listed},
         state_dtypes=_state_dtypes(kind, optimizer),
-        flags={name: getattr(optimizer, name) for name in _FLAGS if hasattr(optimizer, name)},
+        flags=flags,
         max_grad_norm=getattr(optimizer, "max_grad_norm", float("inf")),
         is_stochastic=is_stochastic,
         accumulator_dtype=getattr(optimizer, "accum_type", torch.float32),
@@ -99,7 +120,7 @@ def device_values(rule: Rule, group: Mapping[str, Any], loss_scaling: float) -> 
     """Hyper-parameters of a group as the device holds them: name to (value, attributes that it follows from)."""
     lr, decay = group["lr"], group["weight_decay"]
     if rule.kind == "sgd":
-        return _sgd_values(group, bool(rule.flags.get("use_combined_accum")), loss_scaling)
+        return _sgd_values(group, rule.flags, loss_scaling)
     common = {"learningRate": (lr, ["lr"]), "weightDecay": (decay, ["weight_decay"])}
     if rule.kind == "rmsprop":
         return {**common, "adaptiveEps": (group["eps"], ["eps"]), "adaptiveMomentum": (group["momentum"], ["momentum"])}
@@ -113,19 +134,53 @@ def device_values(rule: Rule, group: Mapping[str, Any], loss_scaling: float) -> 
     return {**adam, "maxWeightNorm": (group["max_weight_norm"], ["max_weight_norm"])} if rule.kind == "lamb" else adam
 
 
-def _sgd_values(group: Mapping[str, Any], is_combined: bool, loss_scaling: float) -> Dict[str, Value]:
+def _sgd_values(group: Mapping[str, Any], flags: Mapping[str, Any], loss_scaling: float) -> Dict[str, Value]:
     lr, decay, momentum, velocity_scaling = group["lr"], group["weight_decay"], group["momentum"], group["velocity_scaling"]
     undamped = 1 - group["dampening"]
-    if not momentum:
+    if not (momentum or flags.get("is_momentum_variable")):
         scaled = lr * undamped
         return {
             "scaledLearningRate0": (scaled / loss_scaling, ["lr", "dampening", "loss_scaling"]),
             "weightDecayScaleFactor0": (1 - scaled * decay, ["lr", "dampening", "weight_decay"]),
         }
-    rest = "1" if is_combined else "2"
+    rest = "1" if flags.get("use_combined_accum") else "2"
     return {
         "scaledWeightDecay1": (undamped * velocity_scaling * decay, ["dampening", "velocity_scaling", "weight_decay"]),
         f"scaledLearningRate{rest}": (lr / velocity_scaling, ["lr", "velocity_scaling"]),
         f"scaledMomentum{rest}": (momentum, ["momentum"]),
         f"dampeningScaleFactor{rest}": (undamped * velocity_scaling / loss_scaling, ["dampening", "velocity_scaling", "loss_scaling"]),
+    }
+
+
+def group_from_values(rule: Rule, group: Mapping[str, Any], values: Mapping[str, float], loss_scaling: float) -> Dict[str, Any]:
+    """The inverse of `device_values`: a group with what values on the device say, and its own where there is none.
+
+    The device has float32: a value that the group already has in that precision stays as it is.
+    """
+    present = {name: value for name, (value, _) in device_values(rule, group, loss_scaling).items()}
+    changed = {name: value for name, value in values.items() if name in present and float(torch.tensor(float(present[name]))) != value}
+    if not changed:
+        return dict(group)
+    if rule.kind == "sgd":
+        return {**group, **_sgd_group({**present, **changed}, group, loss_scaling)}
+    names = {"learningRate": "lr", "weightDecay": "weight_decay", "adamEps": "eps", "adaptiveEps": "eps", "adaptiveMomentum": "momentum"}
+    names["maxWeightNorm"] = "max_weight_norm"
+    found: Dict[str, Any] = {names[name]: value for name, value in changed.items() if name in names}
+    if "betas" in group:
+        found["betas"] = (changed.get("adamBeta1", group["betas"][0]), changed.get("adamBeta2", group["betas"][1]))
+    return {**group, **found}
+
+
+def _sgd_group(values: Mapping[str, float], group: Mapping[str, Any], loss_scaling: float) -> Dict[str, Any]:
+    if "scaledLearningRate0" in values:
+        scaled = values["scaledLearningRate0"] * loss_scaling
+        decay = (1 - values["weightDecayScaleFactor0"]) / scaled if scaled else 0.0
+        return {"lr": scaled / (1 - group["dampening"]), "weight_decay": decay}
+    rest, scaling = ("1" if "scaledLearningRate1" in values else "2"), group["velocity_scaling"]
+    undamped = values[f"dampeningScaleFactor{rest}"] * loss_scaling / scaling
+    return {
+        "lr": values[f"scaledLearningRate{rest}"] * scaling,
+        "momentum": values[f"scaledMomentum{rest}"],
+        "dampening": 1 - undamped,
+        "weight_decay": values["scaledWeightDecay1"] / (undamped * scaling) if undamped else 0.0,
     }
