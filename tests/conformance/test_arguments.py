@@ -79,7 +79,7 @@ def test_named_tuples_and_keywords():
     executor = poptorch.inferenceModel(Moves())
     moved = executor(point(torch.ones(1), torch.ones(1)), by={"x": torch.ones(1)})
     assert isinstance(moved, point) and moved.x.item() == 2
-    with pytest.raises(poptorch.Error, match="Missing arguments: x. Unexpected arguments: z."):
+    with pytest.raises(poptorch.Error, match="Keys mismatch for by: Unexpected arguments: z. Missing arguments: x"):
         executor(point(torch.ones(1), torch.ones(1)), by={"z": torch.ones(1)})
     with pytest.raises(poptorch.Error, match="Type mismatch for start"):
         executor(torch.ones(1), by={"x": torch.ones(1)})
@@ -124,7 +124,7 @@ def test_the_executor_stands_for_the_users_model():
     with pytest.raises(AttributeError):
         executor.nothing  # noqa: B018
     again = poptorch.inferenceModel(executor)
-    assert again.model is model
+    assert again.layer is model.layer and again.model is not model and type(again.model) is Model
     with pytest.raises(RuntimeError, match="Model has already been"):
         poptorch.trainingModel(executor)
 

@@ -11,11 +11,27 @@ import poptorch
 def test_wrapped_models_can_be_opened_for_a_while():
     model = Model()
     executor = poptorch.trainingModel(model)
-    owner = poptorch._impl.unwrapModelIfNecessary(model)
-    assert type(model) is Model
-    poptorch._impl.rewrapModelIfNecessary(model, owner)
-    assert type(model).__bases__[1] is Model or type(model).__bases__[0] is Model
+    poptorch._impl.unwrapModelIfNecessary(model)
+    assert type(model) is Model and type(model.layer.weight) is torch.nn.Parameter
+    poptorch._impl.rewrapModelIfNecessary(model)
+    assert type(model).__bases__[0] is Model
     executor(*data())
+    plain = Model()
+    for change in (poptorch._impl.unwrapModelIfNecessary, poptorch._impl.rewrapModelIfNecessary):
+        change(plain)
+        assert type(plain) is Model
+
+
+def test_wrapped_objects_have_their_own_class_as_first_base():
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2))
+    poptorch.trainingModel(model)
+    wrapped = [(model, torch.nn.Sequential), (model[0].weight, torch.nn.Parameter), (model[1].running_mean, torch.Tensor)]
+    assert [type(value).__name__ for value, _ in wrapped] == ["PoptorchSequential", "PoptorchParameter", "PoptorchBuffer"]
+    for value, own in wrapped:
+        assert poptorch._impl.isWrapped(value) and type(value).__bases__[0] is own and isinstance(value, own)
+        assert poptorch._impl.unwrapIfWrapped(value) is value and type(value) is own
+        assert poptorch._impl.unwrapIfWrapped(value) is value  # others are left alone
+    assert poptorch._impl.isWrapped(model[0].bias)  # it does not descend
 
 
 def test_the_executor_shows_its_parts():

@@ -43,7 +43,7 @@ def test_a_pickled_program_computes_the_same():
     plain, pickled = trainer(), trainer()
     for executor in (plain, pickled):
         executor.compile(torch.randn(8, 4))
-    pickled._executable = pickle.loads(pickle.dumps(pickled._executable))
+    pickled._compiled = pickle.loads(pickle.dumps(pickled._compiled))
     assert losses(plain) == losses(pickled)
 
 
@@ -116,7 +116,7 @@ def test_loops_and_branches_survive_pickling():
 
     executor = poptorch.inferenceModel(forward)
     executor.compile(torch.ones(2))
-    executor._executable = pickle.loads(pickle.dumps(executor._executable))
+    executor._compiled = pickle.loads(pickle.dumps(executor._compiled))
     assert executor(torch.ones(2)).tolist() == [9, 9] and executor(torch.zeros(2)).tolist() == [-1, -1]
 
 

@@ -75,7 +75,7 @@ def test_frozen_layers_cost_neither_gradients_nor_randomness():
     optimizer = poptorch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1, momentum=0.9)
     executor = poptorch.trainingModel(model, poptorch.Options(), optimizer)
     executor(torch.randn(2, 3, 9, 9))
-    graph = executor._executable.graph.body.graph
+    graph = executor._executable.captured.graph.body.graph
     names = [str(node.target) for node in graph.nodes if node.op == "call_function"]
     assert sum("convolution.default" in name for name in names) == 3
     assert sum("convolution_backward" in name for name in names) == 1  # of the last layer, towards its weights alone
@@ -84,7 +84,7 @@ def test_frozen_layers_cost_neither_gradients_nor_randomness():
     assert backward.args[-1] == [False, True, True]  # no gradient of its input
     executor.copyWeightsToHost()
     assert all(torch.equal(a, b) for a, b in zip(before, model.network[0].parameters()))
-    assert len(executor._state.optimizer.by_parameter) == 2  # one convolution's weight and bias
+    assert len(optimizer.state_dict()["ipu_state"]) == 2  # one convolution's weight and bias
 
 
 def test_a_layer_that_does_not_exist():

@@ -34,7 +34,6 @@ from . import (
 from ._data.accessor import AsynchronousDataAccessor as AsynchronousDataAccessor
 from ._data.loader import DataLoader as DataLoader
 from ._executor.arguments import ICustomArgParser as ICustomArgParser, registerCustomArgParser as registerCustomArgParser
-from ._executor.executables import load as load
 from ._executor.hooks import registerPostCompileHook as registerPostCompileHook, registerPreCompileHook as registerPreCompileHook
 from ._executor.printing import print as print  # PopTorch's own name: shows the blocks of modules
 from ._forward import torch_operators as _torch_operators  # noqa: F401  registers torch.ops.poptorch
@@ -47,7 +46,12 @@ from ._placement.phases import (
     Phase as Phase,
     SerialPhasedExecution as SerialPhasedExecution,
 )
-from ._poplar_executor import PoplarExecutor as PoplarExecutor
+from ._poplar_executor import (
+    PoplarExecutor as PoplarExecutor,
+    inference_executor as _inference_executor,
+    load as load,
+    training_executor as _training_executor,
+)
 from .enums import *  # noqa: F403  every enum is a top-level name of PopTorch
 from .ops import (
     CPU as CPU,
@@ -94,12 +98,12 @@ def __getattr__(name: str) -> Any:
 
 def trainingModel(model: Any, options: Optional[Options] = None, optimizer: Any = None) -> PoplarExecutor:
     """Wrap a model whose forward computes a loss; calling the result trains it."""
-    return PoplarExecutor(model, options, training=True, optimizer=optimizer)
+    return _training_executor(model, options, optimizer)
 
 
 def inferenceModel(model: Any, options: Optional[Options] = None) -> PoplarExecutor:
     """Wrap a model; calling the result runs its forward."""
-    return PoplarExecutor(model, options, training=False)
+    return _inference_executor(model, options)
 
 
 def ipuHardwareIsAvailable(num_ipus: int = 1) -> bool:

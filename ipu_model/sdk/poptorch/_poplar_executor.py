@@ -1,300 +1,396 @@
-"""The object that `trainingModel` and `inferenceModel` return."""
+"""The object that `trainingModel` and `inferenceModel` return: PopTorch's names over the parts that do the work."""
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import datetime
-import functools
 import logging
 import os
-import time
-from typing import Any, Callable, ContextManager, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import torch
 
-from ipu_model.program.placement import Placement
-from ipu_model.runtime.capture import Captured, Target, capture
-from ipu_model.runtime.device.layout import Layout, OutputCollector, split, synthetic_like
-from ipu_model.runtime.device.loop import Call, run_inference, run_training
+from ipu_model.runtime.device.clock import RunClock
 from ipu_model.runtime.device.random import host_random_kept
-from ipu_model.runtime.device.rules import apply_update
+from ipu_model.runtime.device.state import DeviceMemory
 from ipu_model.runtime.errors import Error
-from ipu_model.runtime.forward.recording import Recording
-from ipu_model.runtime.gradients.reduction import Reduction
-from ipu_model.runtime.graph.cache import TraceCache
 from ipu_model.runtime.structures import flatten
 from ipu_model.runtime.tracing.workload import Workload
 
-from ._executor import compile_checks as checks, optimizer_link as link
+from . import optim
+from ._executor.anchors import Anchors
 from ._executor.announce import announce, compilation_progress
-from ._executor.arguments import ForwardSignature, check_arguments, describe
-from ._executor.executables import Executables
-from ._executor.hooks import compile_hooks
-from ._executor.inspection import Inspection
+from ._executor.arguments import ForwardSignature
+from ._executor.compile_checks import check_inputs, check_options
+from ._executor.compiled import Compiled, check_fits, compile_model, micro_batch
+from ._executor.executables import Executable, read_executable, write_executable
+from ._executor.host_module import CallableModel, HostModule
+from ._executor.instances import gradient_exchange
+from ._executor.optimizer_link import OptimizerLink, adapt_options
+from ._executor.printing import format_model
 from ._executor.profile import write_profile
-from ._executor.replica_grouping import ParameterProxy
-from ._executor.run_settings import run_settings
-from ._executor.wrapping import unwrap, wrap
-from .enums import CommGroupType, ConnectionType, MeanReductionStrategy, OutputMode, ReductionType
+from ._executor.replica_grouping import ParameterGroups, ParameterProxy
+from ._executor.run import Inputs, Runner
+from ._executor.run_settings import executor_options, run_settings
+from .enums import ConnectionType
 from .options import Options
 
 logger = logging.getLogger("poptorch::python")
 
 
-class _CallableModel(torch.nn.Module):
-    """A plain callable as a module."""
+class PoplarExecutor:
+    """Compiles a model at its first call, keeps its state on the device, and runs it. See `docs/ipu_model.md`.
 
-    def __init__(self, function: Callable[..., Any]) -> None:
-        super().__init__()
-        self.forward = function  # type: ignore[method-assign,assignment]
+    Private names that programs of others read are properties: `_executable`, `_model`, `_user_model`, `_options`, `_training`,
+    `_optimizer`, `_args_parser`.
+    """
 
-
-class PoplarExecutor(Inspection, Executables):
-    """Compiles a model at its first call, keeps its state on the device, and runs it. See `docs/ipu_model.md`."""
-
-    def __init__(self, model: Any, options: Optional[Options], training: bool, optimizer: Any = None) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        model: Any,
+        options: Optional[Options],
+        training: bool,
+        poptorch_version: Optional[str] = None,
+        optimizer: Any = None,
+        user_model: Any = None,
+    ) -> None:
+        """A model that runs, and the user's own, which it shares its parts with (default: the same)."""
         announce()
-        if options is not None and not isinstance(options, Options):
-            raise Error(f"options must be a poptorch.Options, got {options!r}.")
-        user_model = model._user_model if isinstance(model, PoplarExecutor) else model
-        options = options if options is not None else Options()
-        options._freeze()
-        self._options = _executor_options(options, training)
-        self._training = training
-        self._user_model = user_model if isinstance(user_model, torch.nn.Module) else _CallableModel(user_model)
-        self._model = copy.copy(self._user_model)  # the copy's own attributes are fixed now, its parts are shared
+        self._options = executor_options(options, training)
+        runs = model if isinstance(model, torch.nn.Module) else CallableModel(model)
+        user = runs if user_model is None else user_model
+        memory = DeviceMemory(torch.device(os.environ.get("IPU_MODEL_DEVICE", "cpu")))
+        self._memory = memory
+        self._host = HostModule(runs, user, training, memory, self.destroy)
+        self._link: Optional[OptimizerLink] = None
+        self._compiled: Optional[Compiled] = None
+        self._signature: Optional[ForwardSignature] = None
+        if training and optimizer is None and self._host.parameters:
+            optimizer = optim.SGD(user.parameters(), lr=0.01)
+        if training and optimizer is not None:
+            adapt_options(self._options, optimizer)
+            self._link = OptimizerLink(optimizer, self._host, memory, run_settings(self._options), self._options._relax_optimizer_checks)
+        self._settings = run_settings(self._options)
+        self._groups = ParameterGroups(self._settings)
+        self._clock, self._anchors = RunClock(), Anchors(self._settings.anchors)
+        self._inputs = Inputs(memory, self._settings.is_synthetic)
         if training:
-            parameters = list(self._user_model.parameters())
-            self._optimizer = optimizer or (torch.optim.SGD(parameters, lr=0.01) if parameters else None)
-            if self._optimizer is not None:
-                link.optimizer_kind(self._optimizer)
-                link.choose_reduction_strategy(self)
-            wrap(self._user_model, self)
-        self._signature = ForwardSignature(self._user_model.forward)
-        self._synthetic_inputs: Optional[List[Any]] = None
-        self._warned_contiguous = False
-        self._device = torch.device(os.environ.get("IPU_MODEL_DEVICE", "cpu"))
+            self._host.wrap()
 
     # ---- what it is
 
     @property
     def model(self) -> Any:
-        """The user's model."""
-        return self._user_model
+        """The user's model of a training executor; of an inference executor the copy that runs."""
+        return self._host.user
 
     @property
     def options(self) -> Options:
         """The frozen copy of the options."""
         return self._options
 
+    @property
+    def _user_model(self) -> Any:
+        return self._host.user
+
+    @property
+    def _model(self) -> Any:
+        return self._host.runs
+
+    @property
+    def _training(self) -> bool:
+        return self._host.is_training
+
+    @property
+    def _optimizer(self) -> Any:
+        return None if self._link is None else self._link.optimizer
+
+    @property
+    def _executable(self) -> Optional[Compiled]:
+        return self._compiled
+
+    @property
+    def _args_parser(self) -> ForwardSignature:
+        """What binds arguments to forward's; set it to None to have forward read again."""
+        if self._signature is None:
+            self._signature = ForwardSignature(self._host.runs.forward)
+        return self._signature
+
+    @_args_parser.setter
+    def _args_parser(self, signature: Optional[ForwardSignature]) -> None:
+        self._signature = signature
+
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(f"PoplarExecutor has no attribute {name!r}")
-        value = getattr(self._user_model, name)
-        return ParameterProxy(self, name, value) if isinstance(value, torch.nn.Parameter) else value
+        host: Optional[HostModule] = self.__dict__.get("_host")
+        if host is None:
+            raise AttributeError(f"PoplarExecutor has no attribute {name!r} before its __init__ has run")
+        value = getattr(host.user, name)
+        return ParameterProxy(self._groups, name, value) if isinstance(value, torch.nn.Parameter) else value
 
-    def isCompiled(self) -> bool:
-        """Whether the model has been compiled."""
-        return self._executable is not None
-
-    def compilationTime(self) -> datetime.timedelta:
-        """How long compiling took."""
-        if self._executable is None:
-            raise Error("Please compile the model before asking for its compilationTime.")
-        if not self._options._show_compilation_progress_bar:
-            raise Error("Please set showCompilationProgressBar option to True: the time is measured with the bar.")
-        return self._compilation_time
+    def __repr__(self) -> str:
+        return format_model(self._host.user)
 
     # ---- compile and run
 
-    @property
-    def _layout(self) -> Layout:
-        options = self._options
-        return Layout(
-            options.device_iterations,
-            options.Training.gradient_accumulation,
-            options.replication_factor,
-            options.input_group_size,
-            options.input_cgt == CommGroupType.Orthogonal,
-        )
+    def isCompiled(self) -> bool:
+        """Whether the model has been compiled."""
+        return self._compiled is not None
+
+    def compilationTime(self) -> datetime.timedelta:
+        """How long compiling took."""
+        if self._compiled is None:
+            raise Error("Please compile the model before asking for its compilationTime.")
+        if not self._options._show_compilation_progress_bar:
+            raise Error("Please set showCompilationProgressBar option to True: the time is measured with the bar.")
+        return datetime.timedelta(seconds=self._compiled.seconds)
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Capture the model for inputs of this (combined batch) shape, and attach."""
-        if self._executable is not None:
+        if self._compiled is not None:
             logger.warning("The model is already compiled; call destroy() first to compile for other inputs.")
             return
-        names = self._signature.bind(args, kwargs)
-        checks.check_inputs(flatten((args, kwargs))[0])
-        self._inputs_at_compile = describe(names, args, kwargs)
-        start = time.perf_counter()
+        inputs = self._args_parser.canonical(args, kwargs)
+        check_inputs(flatten(inputs)[0])
+        arguments = self._args_parser.describe(*inputs)
         with compilation_progress(self._options._show_compilation_progress_bar), host_random_kept():
-            self._compile(args, kwargs)
+            check_options(self._settings, self._options._Popart.options)
+            place = self._options._execution_strategy.place
+            compiled = compile_model(self._host, self._memory, self._groups, self._settings, inputs, arguments, place)
         write_profile(self.ipu_model_workload(*args, **kwargs))
-        self._compilation_time = datetime.timedelta(seconds=time.perf_counter() - start)
+        self._use(compiled)
+
+    def _use(self, compiled: Compiled) -> None:
+        if self._settings.checks_floating_point:
+            compiled.captured.graph.check_floating_point()
+        self._compiled, self._groups.is_fixed = compiled, True
         if self._options.connection_type == ConnectionType.Always:
             self.attachToDevice()
 
-    def _compile(self, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> None:
-        checks.check_options(self._options)
-        layout = self._layout
-        leaves, structure = flatten((args, kwargs))
-        first = [split(self._to_device(leaf), layout)[0] if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
-        parameters = self._parameters_for_capture()
-        buffers = {name: self._to_device(b.detach()) for name, b in self._model.named_buffers()}
-        trainable = [self._training and p.requires_grad for p in self._model.parameters()]
-        popart = self._options._Popart.options
-        cache = TraceCache(popart["cachePath"]) if popart.get("enableEngineCaching") else None
-        target = Target(self._training, bool(popart.get("enableStochasticRounding")), cache)
-        with torch.no_grad(), compile_hooks():
-            captured, record = capture(self._model, parameters, trainable, buffers, structure.unflatten(first), target)
-        self._placement = self._place(captured)
-        checks.check_captured(self._options, self._model, captured, record)
-        self._trainable_names = [name for name, wanted in zip(parameters, trainable) if wanted]
-        self._set_executable(captured, record)
-
-    def _set_executable(self, captured: Captured, record: Optional[Recording]) -> None:
-        if self._options._Popart.options.get("enableFloatingPointChecks"):
-            captured.graph.check_floating_point()
-        self._record = record
-        self._executable = captured
-
-    def _place(self, captured: Captured) -> Placement:
-        strategy = self._options._execution_strategy
-        placement = strategy.place(list(captured.block_starts))
-        layout = self._layout
-        try:
-            reserved = placement.num_ipus(layout.replication_factor, self._options.auto_round_num_ipus)
-            if strategy.has_pipeline:
-                placement.check_pipeline_depth(layout.gradient_accumulation, layout.device_iterations, self._training)
-        except ValueError as error:
-            raise Error(str(error), type="poptorch_cpp_error") from error
-        checks.warn_of_rounding(reserved, placement.ipus_per_replica * layout.replication_factor)
-        return placement
-
     def ipu_model_workload(self, *args: Any, **kwargs: Any) -> Workload:
         """What the cost model is asked about, for inputs of combined-batch shape."""
-        settings = run_settings(self._options)
-        leaves, structure = flatten((args, kwargs))
-        first = [split(leaf, settings.layout)[0] if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
+        inputs = micro_batch(self._args_parser.canonical(args, kwargs), self._settings)
         place = self._options._execution_strategy.place
-        rule = link.rule_of(self) if self._training and self._optimizer is not None else None
-        return Workload(self._model, structure.unflatten(first), self._training, place, settings, rule)
+        return Workload(self._host.runs, inputs, self._training, place, self._settings, None if self._link is None else self._link.rule)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the compiled model on a combined batch; compiles first where needed."""
         assert self._options.connection_type != ConnectionType.Never, (
             "Trying to run a model on an offline device: useOfflineIpuTarget and ConnectionType.Never only compile"
         )
-        if self._executable is None:
+        inputs = self._args_parser.canonical(args, kwargs)
+        if self._compiled is None:
             self.compile(*args, **kwargs)
-        if not self._is_attached:
+        compiled = self._need_compiled("calling it")
+        if not self._memory.is_attached:
             self.attachToDevice()
-        self._signature.bind(args, kwargs)
-        check_arguments(self._inputs_at_compile, args, kwargs)
-        if not self._training:
-            self._follow_trainer()
-        assert self._executable is not None
-        with torch.no_grad(), self._random_kept():
-            return self._run(self._executable.input_structure.flatten((args, kwargs)))
-
-    def _random_kept(self) -> ContextManager[None]:
-        assert self._executable is not None
-        draws = self._executable.graph.has_random_numbers or (self._training and self._optimizer is not None and self._rule.is_stochastic)
-        return host_random_kept(self._device) if draws else contextlib.nullcontext()
-
-    def _run(self, given: List[Any]) -> Any:
-        assert self._executable is not None and self._state is not None
-        layout = self._layout
-        leaves = self._inputs_on_device(given)
-        chunks = [split(leaf, layout) if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
-
-        def micro_batch(chunk: int) -> Any:
-            return [leaf[chunk] if isinstance(leaf, list) else leaf for leaf in chunks]
-
-        outputs = OutputCollector(layout, self._options.output_mode, self._options.output_return_period)
-        call = Call(layout, micro_batch, outputs, watch=self._start_anchors(layout))
-        if self._training:
-            run_training(self._executable, self._state, call, self._reduction(), self._scaler, self._update)
-            self._is_host_stale = True
-        else:
-            run_inference(self._executable, self._state, call)
-        results = [result.cpu() for result in outputs.join()]
-        self._remember_times(call.clock, leaves, len(results))
-        self._return_written_inputs(given, leaves)
-        for result in results:
-            result.backward = _no_backward  # type: ignore[method-assign]
-        return self._executable.restore_outputs(results)
-
-    def _inputs_on_device(self, given: List[Any]) -> List[Any]:
-        """The leaves of the arguments; with synthetic data those made at the first call, whatever comes from the host."""
-        if self._options._Popart.options.get("syntheticDataMode"):
-            if self._synthetic_inputs is None:
-                self._synthetic_inputs = [synthetic_like(self._to_device(leaf)) for leaf in given]
-            return self._synthetic_inputs
-        if not self._warned_contiguous and any(isinstance(leaf, torch.Tensor) and not leaf.is_contiguous() for leaf in given):
-            self._warned_contiguous = True
-            logger.warning("Inputs that are not contiguous are copied before every call: call .contiguous() on them once.")
-        return [self._to_device(leaf) for leaf in given]
-
-    def _return_written_inputs(self, given: List[Any], leaves: List[Any]) -> None:
-        """Copy inputs that forward changed in place back to the caller's tensors."""
-        assert self._executable is not None
-        for index in self._executable.written_inputs:
-            if isinstance(given[index], torch.Tensor) and given[index].data_ptr() != leaves[index].data_ptr():
-                given[index].data.copy_(leaves[index])
-
-    def _reduction(self) -> Reduction:
-        training = self._options.Training
-        return Reduction(
-            is_mean=training.accumulation_and_replication_reduction_type == ReductionType.Mean,
-            is_running=training.meanAccumulationAndReplicationReductionStrategy == MeanReductionStrategy.Running,
-            accumulator_dtype=getattr(self._optimizer, "accum_type", torch.float32),
-        )
-
-    def _update(self, gradients: Any) -> None:
-        assert self._state is not None
-        if self._trainable_names:
-            weights = [self._state.parameters[index] for index in self._trainable_indices]
-            if self._rule.is_stochastic:
-                self._state.random.start_update()
-            apply_update(self._rule, self._trainable_names, weights, gradients, self._state.optimizer)
-
-    # ---- optimizer
-
-    def setOptimizer(self, optimizer: Any) -> None:
-        """Use an optimizer's present hyper-parameters from the next call on."""
-        link.check_replacement(self, optimizer)
-        previous, self._optimizer = self._optimizer, optimizer
-        if self._is_attached:
-            self._rule = link.refreshed_rule(self, self._rule, previous)
-            self._complete_optimizer_state()
+        compiled.arguments.check(*inputs)
+        given = compiled.captured.input_structure.flatten(inputs)
+        self._host.catch_up()
+        return Runner(self._memory, self._settings, self._link, self._inputs, self._anchors, self._clock).run(compiled, given)
 
     def destroy(self) -> None:
         """Download everything, drop the compiled model, and give the user's module its own class back."""
-        if self._executable is None:
+        if self._compiled is None:
             return
-        if self._is_attached:
+        if self._memory.is_attached:
             self.detachFromDevice()
-        if self._training:
-            unwrap(self._user_model)
-        self._executable = None
+        if self._link is not None:
+            self._link.release()
+        self._host.unwrap()
+        self._inputs.forget()
+        self._compiled, self._groups.is_fixed = None, False
+
+    def _need_compiled(self, name: str) -> Compiled:
+        if self._compiled is None:
+            raise Error(f"Model has not been compiled or has been destroyed: call it, or compile(), before {name}.")
+        return self._compiled
+
+    # ---- the device
+
+    def isAttachedToDevice(self) -> bool:
+        """Whether the device holds the model's state."""
+        return self._memory.is_attached
+
+    def attachToDevice(self) -> None:
+        """Upload weights, buffers, optimizer state and random state."""
+        compiled = self._need_compiled("attachToDevice")
+        assert self._options.connection_type != ConnectionType.Never, "Trying to attach to an offline device"
+        if self._memory.is_attached:
+            raise Error("The model is already attached to a device.")
+        exchange = gradient_exchange(compiled, self._settings, self._memory.device)
+        self._memory.attach(self._settings, compiled.parameters, compiled.trainable, self._groups.by_name, exchange)
+        self._host.upload()
+        if self._link is not None:
+            self._link.attach(compiled.trainable)
+
+    def detachFromDevice(self) -> None:
+        """Download everything and let the device go."""
+        self._need_compiled("detachFromDevice")
+        if not self._memory.is_attached:
+            raise Error("Device is not attached: nothing to detach from.")
+        self._host.download_if_stale()
+        if self._link is not None:
+            self._link.detach()
+        self._memory.detach()
+
+    def copyWeightsToDevice(self) -> None:
+        """Upload the host's weights and buffers, over whatever the device has."""
+        self._need_compiled("copyWeightsToDevice")
+        if self._memory.is_attached:
+            self._host.upload()
+
+    def copyWeightsToHost(self) -> None:
+        """Download the device's weights, and replica 0's buffers, into the user's model."""
+        self._need_compiled("copyWeightsToHost")
+        if self._memory.is_attached:
+            self._host.download()
+
+    def copyWeightsToHostIfNeeded(self) -> bool:
+        """Download if the device has trained since the last time; returns whether it did."""
+        return self._host.download_if_stale()
+
+    def copyNamedBuffersToDevice(self) -> None:
+        """Upload the buffers named in `Options.updatableNamedBuffers`, and nothing else."""
+        if not self._settings.updatable_buffers:
+            raise Error("copyNamedBuffersToDevice needs the names of the buffers: set Options.updatableNamedBuffers([...]).")
+        self._need_compiled("copyNamedBuffersToDevice")
+        if self._memory.is_attached:
+            self._host.upload_buffers(self._settings.updatable_buffers)
+
+    def load_state_dict(self, state_dict: Dict[str, Any], strict: bool = True) -> Any:
+        """Load into the user's model, and upload."""
+        result = self._host.user.load_state_dict(state_dict, strict)
+        if self._memory.is_attached:
+            self._host.upload()
+        return result
+
+    @property
+    def rng_state(self) -> Optional[List[int]]:
+        """`[seed, counter]` of the device's random numbers."""
+        self._need_compiled("rng_state")
+        return self._memory.random_state
+
+    @rng_state.setter
+    def rng_state(self, state: List[int]) -> None:
+        self._need_compiled("rng_state")
+        self._memory.random_state = state
+
+    def setOptimizer(self, optimizer: Any) -> None:
+        """Use an optimizer's present hyper-parameters from the next call on."""
+        if self._link is None:
+            raise Error("setOptimizer is for training models with parameters: wrap the model with poptorch.trainingModel.")
+        if self._compiled is None:
+            adapt_options(self._options, optimizer)
+            self._settings = run_settings(self._options)
+            self._link.use_settings(self._settings)
+        self._link.replace(optimizer, self.isCompiled())
+
+    # ---- files
+
+    def save(self, filename: str, export_model: bool = True, save_rng_state: bool = True) -> None:
+        """Write the compiled model to a file; `export_model` adds the user's model and optimizer, for `poptorch.load`."""
+        compiled = self._need_compiled("save")
+        model, optimizer = (self._host.user, self._optimizer) if export_model else (None, None)
+        random_state = self._memory.random_state if save_rng_state else None
+        state = None if optimizer is None else optimizer.state_dict()
+        write_executable(filename, Executable(compiled, self._options, random_state, model, optimizer, state))
+
+    def compileAndExport(self, filename: str, *args: Any, export_model: bool = True, **kwargs: Any) -> None:
+        """`compile(*args, **kwargs)` and `save(filename)`."""
+        self.compile(*args, **kwargs)
+        self.save(filename, export_model)
+
+    def loadExecutable(self, filename: str) -> None:
+        """Take the compiled model from a file of the same model instead of compiling.
+
+        Raises:
+            Error: not such a file, another version of torch, or a model with other parameters.
+        """
+        self._take(read_executable(filename), filename)
+
+    def _take(self, executable: Executable, filename: str) -> None:
+        check_fits(executable.compiled, self._host, filename)
+        self._memory.random_state = executable.random_state
+        self._use(executable.compiled)
+
+    # ---- what can be asked after a run
+
+    def getPerfCounters(self) -> Dict[str, List[List[float]]]:
+        """Seconds at which micro batches went in and came out in the last call, by event and by input or output tensor."""
+        return self._clock.counters
+
+    def getLatency(self) -> Tuple[float, float, float]:
+        """(min, max, average) seconds from the request of the first input to the last output."""
+        return self._clock.latency("input", "output_complete")
+
+    def getHostIpuLatency(self) -> Tuple[float, float, float]:
+        """(min, max, average) seconds of the inputs' way to the device."""
+        return self._clock.latency("input", "input_complete")
+
+    def getComputeLatency(self) -> Tuple[float, float, float]:
+        """(min, max, average) seconds from the last input's arrival to the first output."""
+        return self._clock.latency("input_complete", "output")
+
+    def getIpuHostLatency(self) -> Tuple[float, float, float]:
+        """(min, max, average) seconds of the outputs' way to the host."""
+        return self._clock.latency("output", "output_complete")
+
+    def cycleCount(self) -> int:
+        """Cycles of the last run on hardware: there is none, so always an `Error`."""
+        if not self._settings.counts_cycles:
+            raise Error("Cycle count logging is disabled: set Options.logCycleCount(True), on hardware.")
+        raise Error("Please run the model at least once before asking for cycles; only hardware counts them.")
+
+    def getTensorNames(self) -> List[str]:
+        """Names that `Options.anchorTensor` takes: parameters, buffers, and gradients of trainable parameters."""
+        assert self._compiled is not None, "compile the model before asking for its tensor names"
+        return self._compiled.tensor_names
+
+    def getAnchoredTensor(self, short_name: str) -> torch.Tensor:
+        """An anchored tensor of the last call, batched like an output of its mode."""
+        return self._anchors.tensor(short_name)
 
 
-def _executor_options(options: Options, training: bool) -> Options:
-    """The executor's own copy, with the default output mode chosen; `Error` for what inference refuses."""
-    own = options.clone()
-    if own.defaultOutputMode():
-        own.outputMode(OutputMode.Final if training else OutputMode.All)
-    if not training and own.Training.gradient_accumulation != 1:
-        raise Error(
-            f"You must set poptorch.Options().Training.gradientAccumulation to 1 for inference, it is {own.Training.gradient_accumulation}."
-        )
-    own._freeze()
-    return own
+def training_executor(model: Any, options: Optional[Options], optimizer: Any) -> PoplarExecutor:
+    """A module, a callable or an executor as a training model; a shallow copy runs, so that its own attributes are fixed now."""
+    user = _user_module(model)
+    return PoplarExecutor(copy.copy(user), options, True, optimizer=optimizer, user_model=user)
 
 
-@functools.wraps(torch.Tensor.backward)
-def _no_backward(*args: Any, **kwargs: Any) -> None:
-    raise Error("backward() cannot be called on the output of an executor: the backward pass has run on the device.")
+def inference_executor(model: Any, options: Optional[Options]) -> PoplarExecutor:
+    """A module, a callable or an executor as an inference model, which follows the training model of the same module."""
+    user = _user_module(model)
+    executor = PoplarExecutor(copy.copy(user), options, False)
+    if isinstance(model, PoplarExecutor) and not model._training:
+        executor._host.follow_trainer_of(model._host)
+    else:
+        executor._host.follow(user)
+    return executor
+
+
+def _user_module(model: Any) -> torch.nn.Module:
+    user = model.model if isinstance(model, PoplarExecutor) else model
+    return user if isinstance(user, torch.nn.Module) else CallableModel(user)
+
+
+def load(filename: str, edit_opts_fn: Optional[Callable[[Options], None]] = None) -> PoplarExecutor:
+    """An executor from a file saved with its model; `edit_opts_fn(options)` may change the options first.
+
+    Raises:
+        AssertionError: saved without the model (use `loadExecutable` on a wrapped model), or by another version.
+        Error: not such a file.
+    """
+    stored = read_executable(filename)
+    assert stored.model is not None, f"{filename} was saved with export_model=False: wrap the model and call loadExecutable({filename!r})"
+    options = stored.options.clone()
+    options._unfreeze()
+    options.deleteIfExists("ipu_version")
+    options.connectionType(ConnectionType.Always)
+    if edit_opts_fn is not None:
+        edit_opts_fn(options)
+    is_training = stored.compiled.is_training
+    executor = training_executor(stored.model, options, stored.optimizer) if is_training else inference_executor(stored.model, options)
+    if stored.optimizer_state is not None and "ipu_state" in stored.optimizer_state:
+        stored.optimizer.load_state_dict(stored.optimizer_state)
+    executor._take(stored, filename)
+    return executor

@@ -1,11 +1,11 @@
-"""Arguments of a call: bound to the names of forward, checked against those of compilation, and custom types."""
+"""Arguments of a call: put in canonical form, checked against those of compilation, and custom types."""
 
 from __future__ import annotations
 
 import inspect
 import logging
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple
 
 import torch
 
@@ -13,7 +13,8 @@ from ipu_model.runtime.errors import Error
 from ipu_model.runtime.structures import parser_of, parsers
 
 logger = logging.getLogger("poptorch::python")
-_REMEDY = " Shapes, types and constants are fixed at compilation; call destroy() to compile again."
+_REMEDY = ". The inputs differ from those that the model was compiled for: wrap the model anew, or call destroy() to compile it again."
+Call = Tuple[Tuple[Any, ...], Dict[str, Any]]
 
 
 class ICustomArgParser:
@@ -53,45 +54,70 @@ class Arguments:
     positional: List[Tuple[str, Any]]
     keyword: Dict[str, Any]
 
+    def check(self, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> None:
+        """`Error` naming the first value of a call in canonical form that differs from these."""
+        expected, given = len(self.positional), len(args)
+        if expected != given:
+            raise Error(f"Number of positional arguments mismatch: expected {expected} arguments but got {given}{_REMEDY}")
+        for (name, value), other in zip(self.positional, args):
+            _check(name, value, other)
+        _check_keys("the named inputs", self.keyword, kwargs)
+        for name, value in self.keyword.items():
+            _check(name, value, kwargs[name])
+
 
 class ForwardSignature:
-    """The arguments of forward, read once."""
+    """The arguments of forward, read once. What cannot be read counts as `(*args, **kwargs)`."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        self._signature = inspect.signature(function)
-        parameters = self._signature.parameters.values()
-        self._known = list(self._signature.parameters)
-        self._positional = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-        self._mandatory = [p.name for p in parameters if p.default is p.empty]
-        self._is_open = any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters)
+        try:
+            parameters = list(inspect.signature(function).parameters.values())
+        except ValueError:
+            parameters = list(inspect.signature(lambda *args, **kwargs: None).parameters.values())
+        self._slots = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        self._named = [p for p in parameters if p.kind == p.KEYWORD_ONLY]
+        self._rest = next((p.name for p in parameters if p.kind == p.VAR_POSITIONAL), None)
+        self._takes_any_keyword = any(p.kind == p.VAR_KEYWORD for p in parameters)
+        self._by_keyword = {p.name for p in (*self._slots, *self._named) if p.kind != p.POSITIONAL_ONLY}
+        self._text = ", ".join(p.name for p in parameters)
 
-    def bind(self, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> List[str]:
-        """Check arguments as PopTorch does; returns the names of the positional ones.
+    def canonical(self, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Call:
+        """The same call with every value in its slot: positional where the signature allows it, defaults filled in.
 
         Raises:
             AssertionError: too many arguments, an unknown keyword, an argument given twice.
             Error: a mandatory argument is missing.
         """
-        names, known = self._positional, self._known
-        if self._is_open:
-            self._signature.bind(*args, **kwargs)  # Python's own TypeError
-            return [*names, *(f"args[{index}]" for index in range(len(args) - len(names)))][: len(args)]
-        assert len(args) <= len(names), f"Too many arguments: {len(args)} given, at most {len(names)} expected ({', '.join(known)})"
-        given = names[: len(args)]
+        slots = self._slots
+        if len(args) > len(slots):
+            assert self._rest is not None, f"Too many arguments: {len(args)} given, at most {len(slots)} expected ({self._text})"
+        self._check_keywords(args, kwargs)
+        positional = list(args) + [self._value(slot, kwargs) for slot in slots[len(args) :]]
+        taken = {slot.name for slot in slots if slot.kind != slot.POSITIONAL_ONLY}
+        named = {parameter.name: self._value(parameter, kwargs) for parameter in self._named}
+        named.update((name, value) for name, value in kwargs.items() if name not in taken and name not in named)
+        return tuple(positional), named
+
+    def _check_keywords(self, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> None:
+        given = {slot.name for slot in self._slots[: len(args)] if slot.kind != slot.POSITIONAL_ONLY} if kwargs else ()
         for name in kwargs:
-            assert name in known, f"Unknown argument {name!r}; known: {', '.join(known)}"
+            assert name in self._by_keyword or self._takes_any_keyword, f"Unknown argument {name!r}; known: {self._text}"
             assert name not in given, f"Argument {name!r} is given twice"
-        for name in self._mandatory:
-            if name not in given and name not in kwargs:
-                raise Error(f"Mandatory parameter {name} missing: forward takes ({', '.join(known)}).")
-        return given
 
+    def _value(self, parameter: inspect.Parameter, kwargs: Dict[str, Any]) -> Any:
+        if parameter.name in kwargs and parameter.kind != parameter.POSITIONAL_ONLY:
+            return kwargs[parameter.name]
+        if parameter.default is parameter.empty:
+            raise Error(f"Mandatory parameter {parameter.name} missing: forward takes ({self._text}).")
+        return parameter.default
 
-def describe(names: List[str], args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Arguments:
-    """What later calls are compared with."""
-    if any(isinstance(value, dict) for value in (*args, *kwargs.values())):
-        logger.warning("Dictionaries as arguments are partially supported: their keys are fixed at compilation.")
-    return Arguments([(name, _without_data(value)) for name, value in zip(names, args)], {k: _without_data(v) for k, v in kwargs.items()})
+    def describe(self, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Arguments:
+        """What later calls are compared with, of a call in canonical form."""
+        if any(isinstance(value, dict) for value in (*args, *kwargs.values())):
+            logger.warning("Dictionaries as arguments are partially supported: their keys are fixed at compilation.")
+        names = [slot.name for slot in self._slots] + [f"*{self._rest}[{index}]" for index in range(len(args) - len(self._slots))]
+        positional = [(name, _without_data(value)) for name, value in zip(names, args)]
+        return Arguments(positional, {name: _without_data(value) for name, value in kwargs.items()})
 
 
 def _without_data(value: Any) -> Any:
@@ -99,60 +125,63 @@ def _without_data(value: Any) -> Any:
         return torch.empty_like(value, device="meta", requires_grad=False)
     if parser_of(value) is not None:
         return _Custom(type(value), [_without_data(tensor) for tensor in parser_of(value).yieldTensors(value)])
+    if isinstance(value, (dict, list, tuple)):
+        return _rebuilt(value, [_without_data(part) for part in _parts(value)])
+    return value
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value
+
+
+def _rebuilt(value: Any, parts: List[Any]) -> Any:
+    """A dict, list or tuple of the class of another one."""
     if isinstance(value, dict):
-        return type(value)({key: _without_data(part) for key, part in value.items()})
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*[_without_data(part) for part in value])
-    return type(value)(_without_data(part) for part in value) if isinstance(value, (list, tuple)) else value
-
-
-def check_arguments(compiled: Arguments, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> None:
-    """`Error` naming the first argument whose number, type, structure, dtype, shape or constant value differs."""
-    if len(compiled.positional) != len(args):
-        raise Error(f"Number of positional arguments changed: compiled with {len(compiled.positional)}, called with {len(args)}.")
-    for (name, expected), value in zip(compiled.positional, args):
-        _check(name, expected, value)
-    _check_keys("keyword arguments", compiled.keyword, kwargs)
-    for name, expected in compiled.keyword.items():
-        _check(name, expected, kwargs[name])
+        return type(value)(dict(zip(value, parts)))
+    return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
 
 
 def _check(name: str, expected: Any, value: Any) -> None:
     if isinstance(expected, torch.Tensor) and isinstance(value, torch.Tensor):
         if expected.dtype != value.dtype:
-            raise Error(f"Data type mismatch for {name}: expected {expected.dtype} but got {value.dtype}.{_REMEDY}")
+            raise Error(f"Data type mismatch for {name}: expected {expected.dtype} but got {value.dtype}{_REMEDY}")
         if expected.shape != value.shape:
-            raise Error(f"Shape mismatch for {name}: expected {expected.shape} but got {value.shape}.{_REMEDY}")
+            raise Error(f"Shape mismatch for {name}: expected {expected.shape} but got {value.shape}{_REMEDY}")
         return
     expected_type = expected.type if isinstance(expected, _Custom) else type(expected)
     if expected_type is not type(value):
-        raise Error(f"Type mismatch for {name}: expected {expected_type.__name__} but got {type(value).__name__}.")
+        raise Error(f"Type mismatch for {name}: expected {expected_type} but got {type(value)}{_REMEDY}")
     if isinstance(expected, _Custom):
-        _check_all(name, expected.tensors, list(parser_of(value).yieldTensors(value)))
+        _check_parts(name, expected.tensors, list(parser_of(value).yieldTensors(value)))
     elif isinstance(expected, dict):
         _check_keys(name, expected, value)
-        for key in expected:
-            _check(f"{name}[{key!r}]", expected[key], value[key])
+        for key, part in expected.items():
+            _check(f"{name}[{key}]", part, value[key])
     elif isinstance(expected, (list, tuple)):
-        _check_all(name, expected, value)
+        _check_parts(name, expected, value)
     elif expected != value:
-        raise Error(f"Value mismatch for {name}: expected {expected!r} but got {value!r}; it is a constant of the graph.{_REMEDY}")
+        raise Error(f"Value mismatch for {name}: expected {expected!r} but got {value!r}, which is a constant of the graph{_REMEDY}")
 
 
-def _check_all(name: str, expected: Any, value: Any) -> None:
+def _check_parts(name: str, expected: Any, value: Any) -> None:
+    """Inside a list, constants are not compared: PopTorch looks at its tensors alone."""
     if len(expected) != len(value):
-        raise Error(f"Length mismatch for {name}: expected {len(expected)} but got {len(value)}.")
+        raise Error(f"Length mismatch for {name}: expected {len(expected)} but got {len(value)}{_REMEDY}")
     for index, (part, other) in enumerate(zip(expected, value)):
-        _check(f"{name}[{index}]", part, other)
+        if not (isinstance(expected, list) and _is_constant(part) and _is_constant(other)):
+            _check(f"{name}[{index}]", part, other)
+
+
+def _is_constant(value: Any) -> bool:
+    return not isinstance(value, (torch.Tensor, dict, list, tuple, _Custom)) and parser_of(value) is None
 
 
 def _check_keys(name: str, expected: Any, value: Any) -> None:
-    missing = [str(key) for key in expected if key not in value]
-    unexpected = [str(key) for key in value if key not in expected]
-    parts = []
-    if missing:
-        parts.append(f"Missing arguments: {', '.join(missing)}.")
-    if unexpected:
-        parts.append(f"Unexpected arguments: {', '.join(unexpected)}.")
-    if parts:
-        raise Error(f"{' '.join(parts)} ({name})")
+    if expected.keys() == value.keys():
+        return
+    unexpected = sorted(str(key) for key in value if key not in expected)
+    missing = sorted(str(key) for key in expected if key not in value)
+    parts = [f"Unexpected arguments: {', '.join(unexpected)}"] * bool(unexpected) + [f"Missing arguments: {', '.join(missing)}"] * bool(
+        missing
+    )
+    raise Error(f"Keys mismatch for {name}: {'. '.join(parts)}{_REMEDY}")

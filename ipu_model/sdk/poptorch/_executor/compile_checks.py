@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, Sequence
+from typing import Any, Mapping, Sequence
 
 import torch
 
 from ipu_model.runtime.capture import Captured
+from ipu_model.runtime.device.layout import ALL, SUM
+from ipu_model.runtime.device.settings import RunSettings
 from ipu_model.runtime.errors import Error, absent
 from ipu_model.runtime.forward.recording import Recording
 
 from .._options.popart_keys import check_key
 from ..enums import OutputMode
-from ..options import Options
 
 logger = logging.getLogger("poptorch::python")
 BatchNorm = torch.nn.modules.batchnorm._NormBase
@@ -30,10 +31,9 @@ def check_inputs(leaves: Sequence[Any]) -> None:
             raise Error(f"Zero-sized tensors are unsupported: an input has shape {tuple(leaf.shape)}.")
 
 
-def check_options(options: Options) -> None:
+def check_options(settings: RunSettings, popart: Mapping[str, Any]) -> None:
     """`Error` for options that a program without hardware cannot have, and for unknown PopART options."""
-    popart = options._Popart.options
-    if popart.get("instrumentWithHardwareCycleCounter"):
+    if settings.counts_cycles:
         raise Error("Cycle count logging is only supported on actual IPU hardware: leave out Options.logCycleCount(True).")
     for key in popart:
         check_key(key)
@@ -45,23 +45,23 @@ def warn_of_rounding(reserved: int, used: int) -> None:
         logger.warning("autoRoundNumIPUs: %d IPUs are reserved, the model uses %d of them.", reserved, used)
 
 
-def check_captured(options: Options, model: torch.nn.Module, captured: Captured, record: Recording) -> None:
+def check_captured(settings: RunSettings, model: torch.nn.Module, captured: Captured, record: Recording) -> None:
     """`Error` for buffers that replicas would change differently, unknown updatable buffers, and misplaced overlap annotations."""
-    if options.replication_factor > 1 and options.broadcast_buffers:
+    if settings.layout.replication_factor > 1 and settings.broadcasts_buffers:
         changed = captured.written_buffers - _batch_norm_buffers(model)
         if changed:
             raise Error(
                 f"PopTorch does not support replicas that change a buffer ({', '.join(sorted(changed))}): set "
                 "Options.broadcastBuffers(False) to give each replica its own."
             )
-    if record.has_collectives and options.Distributed.numProcesses > 1:
+    if record.has_collectives and settings.num_processes > 1:
         raise absent("An operation between replicas over several instances", "one instance with all replicas")
     present = {name for name, _ in model.named_buffers()}
-    for name in options._Popart.options.get("updatableNamedBuffers", []):
+    for name in settings.updatable_buffers:
         if name not in present:
             raise Error(f"updatableNamedBuffers: the model has no buffer {name!r}; it has {', '.join(sorted(present)) or 'none'}.")
     if record.overlap.inputs or record.overlap.outputs:
-        _check_overlap_options(options, bool(record.overlap.outputs))
+        _check_overlap_options(settings, bool(record.overlap.outputs))
 
 
 def _batch_norm_buffers(model: torch.nn.Module) -> set:
@@ -69,11 +69,11 @@ def _batch_norm_buffers(model: torch.nn.Module) -> set:
     return {f"{prefix}.{name}" if prefix else name for prefix, part in parts for name, _ in part.named_buffers()}
 
 
-def _check_overlap_options(options: Options, has_outputs: bool) -> None:
-    if options._execution_strategy.has_pipeline:
+def _check_overlap_options(settings: RunSettings, has_outputs: bool) -> None:
+    if settings.is_pipelined:
         raise Error("Overlapped IO is not supported with PipelinedExecution: use poptorch.ShardedExecution.")
-    if not options.TensorLocations.exists("numIOTiles"):
+    if settings.num_io_tiles is None:
         raise Error("No IO tiles allocated. Set Options.TensorLocations.numIOTiles(n) to overlap host I/O with compute.")
-    if has_outputs and options.output_mode not in (OutputMode.All, OutputMode.Sum):
-        name = OutputMode(options.output_mode).name
+    if has_outputs and settings.outputs.mode not in (ALL, SUM):
+        name = OutputMode(settings.outputs.mode).name
         raise Error(f"poptorch.set_overlap_for_output cannot be used with OutputMode.{name}: choose OutputMode.All or OutputMode.Sum.")

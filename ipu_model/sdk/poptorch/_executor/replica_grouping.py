@@ -3,52 +3,70 @@
 from __future__ import annotations
 
 import operator
-from typing import Any, Callable
+from typing import Any, Callable, Dict
 
 import torch
 
+from ipu_model.runtime.device.settings import RunSettings
 from ipu_model.runtime.errors import Error, absent
 from ipu_model.runtime.gradients.reduction import ReplicaGroups
 
 from ..enums import CommGroupType, VariableRetrievalMode
 
 
-class ParameterProxy:
-    """A parameter of the user's model as `executor.name` gives it: the parameter, with `replicaGrouping`."""
+class ParameterGroups:
+    """Which parameters have groups; fixed while the model is compiled."""
 
-    def __init__(self, executor: Any, name: str, parameter: torch.nn.Parameter) -> None:
-        self._executor, self._name, self._parameter = executor, name, parameter
+    def __init__(self, settings: RunSettings) -> None:
+        self._num_replicas = settings.layout.replication_factor
+        self._num_processes = settings.num_processes
+        self.by_name: Dict[str, ReplicaGroups] = {}
+        self.is_fixed = False
 
-    def replicaGrouping(
-        self, comm_group_type: CommGroupType, shards: int, variable_retrieval_mode: VariableRetrievalMode
-    ) -> ParameterProxy:
+    def group(self, name: str, parameter: torch.nn.Parameter, kind: CommGroupType, shards: int, mode: VariableRetrievalMode) -> None:
         """Give each group of `shards` replicas its own value: the parameter has one slice for each group along dimension 0.
 
         Raises:
             Error: the model is compiled, the parameter is a scalar, or its first dimension is not the number of groups.
         """
-        replicas = self._executor.options.replication_factor
-        if self._executor.isCompiled():
-            raise Error(f"replicaGrouping of {self._name} comes too late: the model is compiled.")
-        if self._parameter.dim() == 0:
-            raise Error(f"replicaGrouping: {self._name} is a scalar, expected one slice for each group along dimension 0.")
-        if variable_retrieval_mode == VariableRetrievalMode.AllReplicas:
+        replicas = self._num_replicas
+        if self.is_fixed:
+            raise Error(f"replicaGrouping of {name} comes too late: the model is compiled.")
+        if parameter.dim() == 0:
+            raise Error(f"replicaGrouping: {name} is a scalar, expected one slice for each group along dimension 0.")
+        if mode == VariableRetrievalMode.AllReplicas:
             raise absent("VariableRetrievalMode.AllReplicas", "VariableRetrievalMode.OnePerGroup")
-        if comm_group_type == CommGroupType.All:
-            self._executor._groups_by_name.pop(self._name, None)
-            return self
-        size = 1 if comm_group_type == CommGroupType.NoGrouping else shards
+        if kind == CommGroupType.All:
+            self.by_name.pop(name, None)
+            return
+        size = 1 if kind == CommGroupType.NoGrouping else shards
         if size < 1 or replicas % size:
             raise Error(f"replicaGrouping: groups of {size} replicas do not divide replicationFactor {replicas}.")
-        if self._parameter.shape[0] != replicas // size:
+        if parameter.shape[0] != replicas // size:
             raise Error(
-                f"replicaGrouping: {self._name} has {self._parameter.shape[0]} slices along dimension 0, expected one for each of "
+                f"replicaGrouping: {name} has {parameter.shape[0]} slices along dimension 0, expected one for each of "
                 f"{replicas // size} groups."
             )
-        if self._executor.options.Distributed.numProcesses > 1:
+        if self._num_processes > 1:
             raise absent("replicaGrouping over several instances", "one instance with all replicas")
-        groups = ReplicaGroups(replicas // size, replicas, comm_group_type == CommGroupType.Orthogonal)
-        self._executor._groups_by_name[self._name] = groups
+        self.by_name[name] = ReplicaGroups(replicas // size, replicas, kind == CommGroupType.Orthogonal)
+
+    def one_replicas(self, parameters: Dict[str, torch.Tensor]) -> Dict[str, torch.Tensor]:
+        """Parameters as one replica sees them."""
+        return {name: value[0] if name in self.by_name else value for name, value in parameters.items()}
+
+
+class ParameterProxy:
+    """A parameter of the user's model as `executor.name` gives it: the parameter, with `replicaGrouping`."""
+
+    def __init__(self, groups: ParameterGroups, name: str, parameter: torch.nn.Parameter) -> None:
+        self._groups, self._name, self._parameter = groups, name, parameter
+
+    def replicaGrouping(
+        self, comm_group_type: CommGroupType, shards: int, variable_retrieval_mode: VariableRetrievalMode
+    ) -> ParameterProxy:
+        """Give each group of `shards` replicas its own value of the parameter."""
+        self._groups.group(self._name, self._parameter, comm_group_type, shards, variable_retrieval_mode)
         return self
 
     def __getattr__(self, name: str) -> Any:

@@ -8,11 +8,35 @@ from typing import Any, Dict, Mapping, Optional
 
 from ipu_model.runtime.device.layout import Layout
 from ipu_model.runtime.device.settings import Anchor, Location, OutputRule, RunSettings
+from ipu_model.runtime.errors import Error
 
-from ..enums import CommGroupType, MeanReductionStrategy, ReductionType
+from ..enums import CommGroupType, MeanReductionStrategy, OutputMode, ReductionType
 from ..options import Options
 
 _KINDS = ("activation", "weight", "optimizer", "accumulator")
+
+
+def executor_options(options: Optional[Options], is_training: bool) -> Options:
+    """An executor's own copy, with the default output mode chosen; the given ones are fixed.
+
+    Raises:
+        Error: no options, or what inference refuses.
+    """
+    if options is not None and not isinstance(options, Options):
+        raise Error(f"options must be a poptorch.Options, got {options!r}.")
+    given = options if options is not None else Options()
+    given._freeze()
+    own = given.clone()
+    if own.defaultOutputMode():
+        own.outputMode(OutputMode.Final if is_training else OutputMode.All)
+    if not is_training and own.Training.gradient_accumulation != 1:
+        raise Error(
+            f"You must set poptorch.Options().Training.gradientAccumulation to 1 for inference, which is its default; it is "
+            f"{own.Training.gradient_accumulation}. poptorch.inferenceModel() has no weight update to accumulate for: to fill a pipeline, "
+            "set deviceIterations instead."
+        )
+    own._freeze()
+    return own
 
 
 def run_settings(options: Options) -> RunSettings:
