@@ -165,6 +165,117 @@ def test_replicas_may_have_parameters_of_their_own():
     executor.weight.replicaGrouping(poptorch.CommGroupType.Consecutive, 2, poptorch.VariableRetrievalMode.OnePerGroup)
     outputs, _ = executor(torch.tensor([1.0, 2.0, 3.0, 5.0]))
     assert outputs.flatten().tolist() == [1, 2, 30, 50]
-    assert executor.weight.flatten().tolist() == [1 - 1.5, 10 - 4]  # the mean of a group's gradients: its inputs
+    assert executor.weight.flatten().tolist() == [
+        1 - (1 + 2) / 4,
+        10 - (3 + 5) / 4,
+    ]  # a group's gradients, which are its inputs, over all replicas
     with pytest.raises(poptorch.Error):
         executor.weight.replicaGrouping(poptorch.CommGroupType.Consecutive, 2, poptorch.VariableRetrievalMode.OnePerGroup)
+
+
+# ---- canonical form
+
+
+ZERO, ONE, TWO, THREE = (torch.full((1,), float(value)) for value in range(4))
+
+
+class Weighted(nn.Module):
+    def forward(self, a, b=THREE, *rest, factor=2, offset=ZERO, **named):
+        total = a - b * factor + offset
+        for value in (*rest, *named.values()):
+            total = total + value
+        return total
+
+
+@pytest.mark.parametrize("first", range(4))
+def test_calls_that_mean_the_same_are_the_same(first):
+    calls = [
+        lambda model: model(ONE, TWO),
+        lambda model: model(ONE, b=TWO),
+        lambda model: model(b=TWO, a=ONE),
+        lambda model: model(a=ONE, b=TWO, factor=2, offset=torch.zeros(1)),
+    ]
+    executor = poptorch.inferenceModel(Weighted())
+    for call in (calls[first], *calls):
+        assert call(executor).item() == 1 - 2 * 2
+
+
+def test_defaults_are_inputs_like_any_other():
+    executor = poptorch.inferenceModel(Weighted())
+    assert executor(ONE).item() == 1 - 3 * 2
+    assert executor(ONE, TWO, offset=THREE).item() == 1 - 2 * 2 + 3
+    with pytest.raises(poptorch.Error, match="Value mismatch for factor: expected 2 but got 5"):
+        executor(ONE, factor=5)
+    executor = poptorch.inferenceModel(Weighted())
+    assert executor(ONE, TWO, factor=5).item() == 1 - 2 * 5
+    with pytest.raises(poptorch.Error, match="Value mismatch for factor: expected 5 but got 2"):
+        executor(ONE)
+
+
+def test_further_positional_and_named_inputs():
+    executor = poptorch.inferenceModel(Weighted())
+    assert executor(ONE, TWO, THREE, x=ONE, y=TWO).item() == 1 - 4 + 3 + 1 + 2
+    assert executor(ONE, TWO, THREE, y=THREE, x=ONE).item() == 1 - 4 + 3 + 1 + 3
+    with pytest.raises(poptorch.Error, match="Number of positional arguments mismatch: expected 3 arguments but got 2"):
+        executor(ONE, TWO, x=ONE, y=TWO)
+    with pytest.raises(poptorch.Error, match=r"Type mismatch for \*rest\[0\]: expected <class 'torch.Tensor'> but got <class 'int'>"):
+        executor(ONE, TWO, 3, x=ONE, y=TWO)
+    with pytest.raises(poptorch.Error, match="Keys mismatch for the named inputs: Unexpected arguments: p, q. Missing arguments: x, y"):
+        executor(ONE, TWO, THREE, q=ONE, p=ONE)
+
+
+def test_signatures_that_hide_or_lack_parameters():
+    assert poptorch.inferenceModel(torch.nn.functional.logsigmoid)(ONE).item() == pytest.approx(-0.31326, abs=1e-5)
+    passes_on = poptorch.inferenceModel(lambda *args, **kwargs: Weighted()(*args, **kwargs))
+    assert passes_on(ONE, b=TWO).item() == 1 - 4
+    with pytest.raises(poptorch.Error, match="Mandatory parameter a missing"):
+        poptorch.inferenceModel(Weighted())(b=TWO)
+    with pytest.raises(AssertionError, match="'a' is given twice"):
+        poptorch.inferenceModel(Weighted())(ONE, a=TWO)
+
+
+def test_dicts_are_matched_by_key():
+    class Difference(nn.Module):
+        def forward(self, pair, nested=None):
+            return pair["a"] - pair["b"] if nested is None else nested[0]["a"] - nested[0]["b"]
+
+    executor = poptorch.inferenceModel(Difference())
+    assert executor({"a": THREE, "b": ONE}).item() == 2
+    assert executor({"b": ONE, "a": THREE}).item() == 2
+    nested = poptorch.inferenceModel(Difference())
+    assert nested({}, [{"a": THREE, "b": ONE}]).item() == 2
+    assert nested({}, [{"b": TWO, "a": THREE}]).item() == 1
+
+
+def test_what_is_compared_inside_of_lists_and_tuples():
+    class Sums(nn.Module):
+        def forward(self, parts):
+            return parts[0] + 1
+
+    in_list, in_tuple = poptorch.inferenceModel(Sums()), poptorch.inferenceModel(Sums())
+    in_list([ONE, "name"])
+    in_list([ONE, "other"])  # a list's constants are passed over
+    in_tuple((ONE, "name"))
+    with pytest.raises(poptorch.Error, match=r"Value mismatch for parts\[1\]: expected 'name' but got 'other'"):
+        in_tuple((ONE, "other"))
+    for executor, kind in ((in_list, list), (in_tuple, tuple)):
+        with pytest.raises(poptorch.Error, match=r"Shape mismatch for parts\[0\]"):
+            executor(kind((torch.ones(2), "name")))
+        with pytest.raises(poptorch.Error, match=r"Type mismatch for parts\[1\]: expected <class 'str'> but got <class 'torch.Tensor'>"):
+            executor(kind((ONE, TWO)))
+
+
+def test_the_order_of_the_checks():
+    class Takes(nn.Module):
+        def forward(self, a, b, *, c):
+            return a + b + c
+
+    executor = poptorch.inferenceModel(Takes())
+    executor(ONE, ONE, c=ONE)
+    wrong = torch.ones(2)
+    with pytest.raises(poptorch.Error, match="Shape mismatch for a.*The inputs differ from those that the model was compiled for"):
+        executor(wrong, wrong, c=wrong)
+    with pytest.raises(poptorch.Error, match="Shape mismatch for b"):
+        executor(ONE, wrong, c=wrong)
+    with pytest.raises(poptorch.Error, match="Data type mismatch for c"):
+        executor(ONE, ONE, c=wrong.half())  # the type before the shape

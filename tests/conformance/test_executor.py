@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from shared_models import Model, data, options
@@ -139,3 +141,65 @@ def test_training_returns_final_and_inference_all_by_default():
     model, (x, y) = Model(), data(12)
     assert poptorch.trainingModel(model, options(3, 2, 1))(x, y)[0].shape == (2, 2)
     assert poptorch.inferenceModel(Model(), options(3))(x).shape == (12, 2)
+
+
+# ---- what an executor stands for
+
+
+class LossInTraining(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(3, 2)
+
+    def forward(self, x):
+        result = self.layer(x)
+        return (result, poptorch.identity_loss(result.sum(), reduction="none")) if self.training else result
+
+
+def test_the_copy_of_an_inference_model_decides_what_is_captured():
+    model = LossInTraining().train()
+    for change in (lambda executor: executor.eval(), lambda executor: executor.model.eval(), lambda executor: executor.model.train(False)):
+        executor = poptorch.inferenceModel(model)
+        change(executor)
+        assert isinstance(executor(torch.ones(2, 3)), torch.Tensor)
+        assert model.training  # the user's module keeps its own flag
+    executor = poptorch.inferenceModel(model.eval())
+    executor.model.train()
+    assert isinstance(executor(torch.ones(2, 3)), tuple) and not model.training
+
+
+def test_attributes_are_looked_up_on_the_users_module_whatever_their_name():
+    model = Model()
+    model._note = "mine"
+    for executor in (poptorch.inferenceModel(model), poptorch.trainingModel(model)):
+        assert executor._modules is model._modules and executor._note == "mine"
+        with pytest.raises(AttributeError):
+            executor._nothing  # noqa: B018
+
+
+def test_subclasses_call_the_executors_own_signature():
+    class Mine(poptorch.PoplarExecutor):
+        def __init__(self, model, options=None):
+            super().__init__(
+                model=copy.copy(model),
+                options=options,
+                training=True,
+                poptorch_version=poptorch.__version__,
+                optimizer=None,
+                user_model=model,
+            )
+            self._args_parser = None
+
+    model = Model()
+    executor = Mine(model)
+    assert executor.model is model and executor._user_model is model and executor._model is not model
+    before = model.layer.weight.detach().clone()
+    executor(*data())
+    assert not torch.equal(model.layer.weight, before)
+
+
+def test_the_default_optimizer_is_poptorchs():
+    executor = poptorch.trainingModel(Model())
+    executor(*data())
+    assert isinstance(executor._optimizer, poptorch.optim.SGD)
+    assert executor._optimizer.param_groups[0]["lr"] == 0.01 and "ipu_state" in executor._optimizer.state_dict()

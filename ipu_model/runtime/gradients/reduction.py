@@ -66,28 +66,30 @@ def reduce_replicas(
 ) -> List[torch.Tensor]:
     """Sum or mean of the replicas' accumulators, in float32, added in the order of the replicas.
 
-    Gradients of parameters in `groups` (by number) reduce inside a group and come back with one slice for each.
+    Gradients of parameters in `groups` (by number) are summed inside a group and come back with one slice for each; their mean too is
+    over all replicas, whose losses are averaged.
     """
+    divisor = float((1 if rule.is_running else num_steps) * len(totals)) if rule.is_mean else 1.0
     if not groups:
-        return _reduce(totals, num_steps, rule)
-    grouped = {index: torch.stack([_reduce_one(totals, index, g.members(i), num_steps, rule) for i in range(g.num_groups)])
-               for index, g in groups.items()}  # fmt: skip
+        return _reduce(totals, divisor)
+    grouped = {
+        index: torch.stack(
+            [_reduce([[totals[replica][index]] for replica in group.members(i)], divisor)[0] for i in range(group.num_groups)]
+        )
+        for index, group in groups.items()
+    }
     shared = [index for index in range(len(totals[0])) if index not in grouped]
-    reduced = dict(zip(shared, _reduce([[gradients[index] for index in shared] for gradients in totals], num_steps, rule)))
+    reduced = dict(zip(shared, _reduce([[gradients[index] for index in shared] for gradients in totals], divisor)))
     return [grouped[index] if index in grouped else reduced[index] for index in range(len(totals[0]))]
 
 
-def _reduce_one(totals: Sequence[Sequence[torch.Tensor]], index: int, members: List[int], num_steps: int, rule: Reduction) -> torch.Tensor:
-    return _reduce([[totals[replica][index]] for replica in members], num_steps, rule)[0]
-
-
-def _reduce(totals: Sequence[Sequence[torch.Tensor]], num_steps: int, rule: Reduction) -> List[torch.Tensor]:
+def _reduce(totals: Sequence[Sequence[torch.Tensor]], divisor: float) -> List[torch.Tensor]:
+    """The sum over replicas, in their order, divided."""
     reduced = [gradient if gradient.dtype == torch.float32 else gradient.to(torch.float32) for gradient in totals[0]]
     if not reduced:
         return reduced
     for following in totals[1:]:
         torch._foreach_add_(reduced, [gradient.to(torch.float32) for gradient in following])
-    divisor = (1 if rule.is_running else num_steps) * len(totals)
-    if rule.is_mean and divisor != 1:
-        torch._foreach_div_(reduced, float(divisor))
+    if divisor != 1:
+        torch._foreach_div_(reduced, divisor)
     return reduced

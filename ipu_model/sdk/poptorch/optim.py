@@ -108,7 +108,7 @@ class Optimizer:
 
     def __setstate__(self, state: Dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[misc]
-        self._device = _DevicePart()
+        self._device = self.__dict__.get("_device") or _DevicePart()  # torch's load_state_dict comes through here too
 
 
 def connect(optimizer: Any, source: StateSource) -> Optional[Dict[str, Any]]:
