@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 
 import pytest
 import torch
@@ -102,11 +103,30 @@ def test_a_damaged_file_in_the_cache_is_replaced(tmp_path, caplog):
     assert path.name in caplog.text and len(path.read_bytes()) == len(content)
 
 
-def test_the_code_that_lowers_is_part_of_the_fingerprint(tmp_path, monkeypatch):
-    losses(trainer(str(tmp_path)))
-    monkeypatch.setattr(trace_cache, "_FORMAT", "another version")
-    losses(trainer(str(tmp_path)))
-    assert len(list(tmp_path.iterdir())) == 2
+ROOMS = sorted(path.parent.name for path in trace_cache.SOURCES.glob("*/__init__.py"))
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_the_code_that_lowers_is_part_of_the_fingerprint(room, tmp_path, monkeypatch):
+    """A changed source file of any room of the runtime makes another program of the same forward."""
+    code, graph = tmp_path / "runtime", torch.fx.Graph()
+    shutil.copytree(trace_cache.SOURCES, code)
+    before = trace_cache.fingerprint(graph, None, (), ())
+    monkeypatch.setattr(trace_cache, "SOURCES", code)
+    assert trace_cache.fingerprint(graph, None, (), ()) == before
+    changed = next(path for path in sorted((code / room).rglob("*.py")) if path.name != "__init__.py")
+    changed.write_text(changed.read_text() + "# changed\n")
+    assert trace_cache.fingerprint(graph, None, (), ()) != before
+
+
+def test_a_program_of_other_code_is_not_found(tmp_path, monkeypatch):
+    losses(trainer(str(tmp_path / "cache")))
+    code = tmp_path / "runtime"
+    shutil.copytree(trace_cache.SOURCES, code)
+    (code / "rounding.py").write_text("")
+    monkeypatch.setattr(trace_cache, "SOURCES", code)
+    losses(trainer(str(tmp_path / "cache")))
+    assert len(list((tmp_path / "cache").iterdir())) == 2
 
 
 def test_loops_and_branches_survive_pickling():

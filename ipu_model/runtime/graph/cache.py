@@ -25,6 +25,7 @@ from .files import describe_node
 logger = logging.getLogger("poptorch::python")
 _FORMAT = "IPU Model trace, version 1"
 _SUFFIX = ".ipu_model"
+SOURCES = Path(__file__).parent.parent  # the runtime, every room of it: what lowers a graph
 
 define_operator("mark_results(Tensor[] results) -> ()", lambda results: None)
 
@@ -92,7 +93,7 @@ def _tracer() -> Any:
 def fingerprint(graph: fx.Graph, root: Any, arguments: Sequence[Any], settings: Any) -> str:
     """Hash of operations, constants, shapes and settings, of the release of torch, and of the code that lowers the graph."""
     digest = hashlib.sha256(f"{_FORMAT} {torch.__version__} {settings!r}".encode())
-    for source in sorted(Path(__file__).parent.parent.rglob("*.py")):
+    for source in sorted(SOURCES.rglob("*.py")):
         digest.update(source.read_bytes())
     for value in arguments:
         digest.update(repr((value.shape, value.dtype, str(value.device)) if isinstance(value, torch.Tensor) else value).encode())
