@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import Callable
+from typing import Any, Callable, Dict
 
 import torch
 
@@ -12,6 +12,16 @@ import poptorch
 from benchmarks.timing import measure_in_turn
 from config import load_preset
 from models.task import TrainingTask, build_classifier
+
+GN: Dict[str, Any] = {"norm": "group", "proxy_norm": False}
+LNPN: Dict[str, Any] = {"norm": "layer", "proxy_norm": True}
+NORMS: Dict[str, Dict[str, Any]] = {
+    "GN": GN,
+    "GN, strided groups": {**GN, "norm_channel_grouping": "strided"},
+    "LN": {"norm": "layer", "proxy_norm": False},
+    "LN+PN": LNPN,
+    "LN+PN, scale everywhere": {**LNPN, "proxy_norm_scale": "everywhere"},
+}
 
 
 def main() -> None:
@@ -23,18 +33,14 @@ def main() -> None:
     parser.add_argument("--gradient-accumulation", type=int, default=3, help="micro batches in a step")
     parser.add_argument("--rounds", type=int, default=11)
     arguments = parser.parse_args()
-    steps = {
-        name: build_step(arguments, norm, proxy_norm)
-        for name, norm, proxy_norm in (("GN", "group", False), ("LN", "layer", False), ("LN+PN", "layer", True))
-    }
-    medians = measure_in_turn(steps, arguments.rounds)
+    medians = measure_in_turn({name: build_step(arguments, fields) for name, fields in NORMS.items()}, arguments.rounds)
     for name, seconds in medians.items():
-        print(f"{name:6} {1000 * seconds:8.1f} ms a step, {seconds / medians['GN']:.3f} x GN")
+        print(f"{name:27} {1000 * seconds:8.1f} ms a step, {seconds / medians['GN']:.3f} x GN")
 
 
-def build_step(arguments: argparse.Namespace, norm: str, proxy_norm: bool) -> Callable[[], object]:
+def build_step(arguments: argparse.Namespace, fields: Dict[str, Any]) -> Callable[[], object]:
     """One weight update of the G16 network with this norm, on the IPU Model in float32."""
-    values = dict(architecture=arguments.architecture, norm=norm, proxy_norm=proxy_norm, precision="32.32", pipeline_splits=())
+    values = dict(architecture=arguments.architecture, precision="32.32", pipeline_splits=(), **fields)
     config = load_preset("digits", values)
     torch.manual_seed(0)
     task = TrainingTask(build_classifier(config.model, 1000, config.precision), config.augmentation).train()

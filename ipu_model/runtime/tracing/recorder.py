@@ -18,7 +18,7 @@ _VIEWS = set(
 _NAMES_BY_KIND = {
     "conv": "convolution _convolution",
     "matmul": "mm addmm bmm baddbmm",
-    "norm": """native_group_norm strided_group_norm native_layer_norm native_batch_norm _native_batch_norm_legit cudnn_batch_norm
+    "norm": """native_group_norm native_layer_norm native_batch_norm _native_batch_norm_legit cudnn_batch_norm
         _native_batch_norm_legit_no_training _batch_norm_with_update _batch_norm_no_update""",
     "reduce": """mean sum amax amin max min argmax argmin var var_mean std prod logsumexp any all linalg_vector_norm cumsum""",
     "cast": "_to_copy",
@@ -109,14 +109,16 @@ class OpRecorder(TorchDispatchMode):
     def _record(self, name: str, args: Any, operands: Sequence[torch.Tensor], output: torch.Tensor) -> None:
         parameters = [value for value in operands if id(value) in self._from_parameters]
         inputs = [value for value in operands if id(value) not in self._from_parameters]
-        kind = _KINDS.get(name, _KINDS.get(name.rstrip("_"), "elementwise"))
+        # A model's own operator that is named like torch's group norm, and has its arguments, costs what that costs.
+        default = "norm" if name.endswith("group_norm") else "elementwise"
+        kind = _KINDS.get(name, _KINDS.get(name.rstrip("_"), default))
         reads, writes = tuple(self._number(value) for value in inputs), self._number(output)
         self._sources.update(number for number in reads if number not in self._written)
         self._written.add(writes)
         shape: Dict[str, Any] = {}
         if kind == "conv":
             shape = dict(groups=args[8], kernel=tuple(operands[1].shape[2:]), stride=tuple(args[3]))
-        elif name in ("native_group_norm", "strided_group_norm"):
+        elif name.endswith("group_norm"):
             shape = dict(groups=args[6])
         elif "batch_norm" in name and not any(args[5:6]):
             name = "folded_batch_norm"  # with its stored statistics it becomes part of the convolution before it
