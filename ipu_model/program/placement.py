@@ -62,12 +62,12 @@ class Placement:
 
     @property
     def stage_ipus(self) -> Tuple[int, ...]:
-        """IPU of each pipeline stage: runs of equal IPU in execution order count as one stage."""
-        ipus: List[int] = []
+        """IPU of each pipeline stage: one stage is at the start, on IPU 0, and one more at each begin of a block on another IPU."""
+        ipus: List[int] = [0]
         for block in self.blocks:
-            if not ipus or ipus[-1] != block.ipu:
+            if ipus[-1] != block.ipu:
                 ipus.append(block.ipu)
-        return tuple(ipus) or (0,)
+        return tuple(ipus)
 
     @property
     def stages(self) -> Stages:
@@ -99,8 +99,9 @@ class Placement:
         granted = 1 << (needed - 1).bit_length()
         if granted != needed and not is_rounded:
             raise ValueError(
-                f"The model specifies the use of {needed} IPUs ({self.ipus_per_replica} per replica x {replication_factor} "
-                f"replicas), but IPUs come in powers of two. Set Options.autoRoundNumIPUs(True) to occupy {granted}."
+                f"The model specifies the use of {needed} IPUs ({self.ipus_per_replica} per replica x {replication_factor} replicas), but "
+                f"a power of two must be reserved, at most {MAX_IPUS_PER_PROCESS} per process. Set Options.autoRoundNumIPUs(True) to "
+                f"reserve {granted}."
             )
         if needed > MAX_IPUS_PER_PROCESS:
             raise ValueError(
@@ -117,13 +118,14 @@ class Placement:
         if self.num_stages == 1:
             return
         needed = 2 * self.num_stages - 1 if is_training else self.num_stages
+        stages = f"PipelinedExecution of {self.num_stages} stages in the forward pass"
         if is_training and gradient_accumulation < needed:
             raise ValueError(
-                f"poptorch.Options().Training.gradientAccumulation must be greater than or equal to {needed} (2 x "
-                f"{self.num_stages} pipeline stages - 1) to fill the pipeline; it is {gradient_accumulation}."
+                "poptorch.Options().Training.gradientAccumulation must be greater than or equal to the number of pipeline stages "
+                f"({needed}) when using {stages}, with {self.num_stages - 1} additional ones in training; it is {gradient_accumulation}."
             )
         if not is_training and device_iterations < needed:
             raise ValueError(
-                f"poptorch.Options().deviceIterations must be greater than or equal to {needed} (the number of pipeline "
-                f"stages) to fill the pipeline; it is {device_iterations}."
+                f"poptorch.Options().deviceIterations must be greater than or equal to the number of pipeline stages ({needed}) when using "
+                f"{stages}; it is {device_iterations}."
             )

@@ -6,7 +6,7 @@ The graph is ATen operations recorded by `make_fx` over a functional step, with 
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Dict, FrozenSet, List, Optional, Sequence, Tuple
 
 import torch
@@ -17,7 +17,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from .forward.checks import bindings_checked, check_overlap, host_constant
 from .forward.host_tensors import is_host_tensor
-from .forward.recording import BlockStart, Recording, recording
+from .forward.recording import BlockIds, BlockStart, Recording, recording
 from .forward.semantics import IpuSemantics, reads_a_value
 from .graph.aliases import check_constants, copy_aliased_outputs, read_statistics_of_before, written_arguments, written_in_place
 from .graph.cache import Found, TraceCache, without_marks
@@ -89,11 +89,13 @@ class Target:
         is_training: whether there must be a loss.
         is_stochastic: whether casts to half round stochastically.
         cache: where captured programs are kept.
+        block_ids: of the execution strategy.
     """
 
     is_training: bool
     is_stochastic: bool = False
     cache: Optional[TraceCache] = None
+    block_ids: BlockIds = field(default_factory=BlockIds)
 
 
 class _Step:
@@ -126,7 +128,7 @@ class _Step:
         remaining = iter(given)
         leaves = [next(remaining) if isinstance(leaf, torch.Tensor) else leaf for leaf in self.leaves]
         args, kwargs = self.structure.unflatten(leaves)
-        with recording(self.target.is_training) as self.record:
+        with recording(self.target.is_training, self.target.block_ids) as self.record:
             semantics = self._semantics(state, leaves, scale.device)
             with semantics, torch.set_grad_enabled(needs_backward), bindings_checked(self.model, state):
                 result = functional_call(self.model, state, args, kwargs)

@@ -11,12 +11,31 @@ import torch
 from ..errors import Error
 
 
-@dataclass
+@dataclass(frozen=True)
 class BlockStart:
     """A block begun in forward, as annotated."""
 
-    block_id: Optional[str]
+    block_id: str
     ipu_id: Optional[int]
+
+
+BEFORE_BLOCKS = BlockStart("", 0)  # what runs before the first block begins: on IPU 0, in stage 0
+
+
+class BlockIds:
+    """The ids of blocks that have none of their own: "0", "1", ..."""
+
+    def __init__(self) -> None:
+        self._next = 0
+
+    def take(self) -> str:
+        """The next id."""
+        self._next += 1
+        return str(self._next - 1)
+
+    def reset(self) -> None:
+        """Count from 0 again."""
+        self._next = 0
 
 
 @dataclass
@@ -83,32 +102,46 @@ class Recording:
     """Blocks in execution order, losses and annotations, of one run of `forward`."""
 
     is_training: bool
-    block_starts: List[BlockStart] = field(default_factory=list)
+    block_ids: BlockIds = field(default_factory=BlockIds)
+    keeps_block_ids: bool = False  # whether what an annotation without id gets here is its id from now on
     losses: Losses = field(default_factory=Losses)
     overlap: Overlap = field(default_factory=Overlap)
     name_scopes: List[str] = field(default_factory=list)
     multi_conv_size: Optional[int] = None  # convolutions so far inside of a MultiConv, None outside
     used_inputs: Set[int] = field(default_factory=set)  # ids of the input tensors that operations take
     has_tensor_hooks: bool = False
+    has_host_calls: bool = False
     has_collectives: bool = False  # operations between replicas
-    is_inside_block: bool = False
-    has_operations_outside_blocks: bool = False
+    _starts: List[BlockStart] = field(default_factory=list)
+    _is_behind_block: bool = False  # a scope has been left, and no block has begun since
+    _has_operations_behind_block: bool = False
 
-    def begin_block(self, block_id: Optional[str], ipu_id: Optional[int]) -> None:
+    @property
+    def block_starts(self) -> List[BlockStart]:
+        """Blocks in the order in which they began, led by `BEFORE_BLOCKS` where something ran before; empty without annotations."""
+        return [] if self._starts == [BEFORE_BLOCKS] else self._starts
+
+    def begin_block(self, block_id: Any, ipu_id: Optional[int]) -> None:
         """What follows belongs to this block, until the next begins or `end_block`."""
-        self.block_starts.append(BlockStart(block_id, ipu_id))
-        self.is_inside_block = True
+        self._starts.append(BlockStart(self.block_ids.take() if block_id is None else str(block_id), ipu_id))
+        self._is_behind_block = False
 
     def end_block(self) -> None:
-        """What follows belongs to no block."""
-        self.is_inside_block = False
+        """What follows belongs to no block: an outer one is over too."""
+        self._is_behind_block = True
+
+    def note_operation(self) -> None:
+        """Something runs on the device."""
+        if not self._starts:
+            self._starts.append(BEFORE_BLOCKS)
+        self._has_operations_behind_block |= self._is_behind_block
 
     def check_blocks(self) -> None:
-        """`Error` when only a part of the model is annotated."""
-        if self.block_starts and self.has_operations_outside_blocks:
+        """`Error` for operations behind a scope, where no block is."""
+        if self._has_operations_behind_block:
             raise Error(
-                "No active Block: some operations of forward belong to no block while others do. Begin the first block before "
-                "the first operation, for instance with poptorch.BeginBlock on the whole model."
+                "No active Block: some operations of forward run behind the end of a poptorch.Block, before the next block begins. Move "
+                "them into a block, or begin the blocks with poptorch.BeginBlock or poptorch.Block.start, which do not end by themselves."
             )
 
 
@@ -121,9 +154,12 @@ def current_recording() -> Optional[Recording]:
 
 
 @contextlib.contextmanager
-def recording(is_training: bool) -> Iterator[Recording]:
-    """Record what `forward` marks until the end of the block."""
-    record = Recording(is_training)
+def recording(is_training: bool, block_ids: Optional[BlockIds] = None) -> Iterator[Recording]:
+    """Record what `forward` marks until the end of the `with` block.
+
+    `block_ids` are those of the execution strategy that forward is compiled for; without them nothing remains in the annotations.
+    """
+    record = Recording(is_training) if block_ids is None else Recording(is_training, block_ids, keeps_block_ids=True)
     _current.append(record)
     try:
         yield record

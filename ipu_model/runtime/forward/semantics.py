@@ -133,8 +133,7 @@ class IpuSemantics(TorchFunctionMode):
         for value in results:
             if value.numel() == 0:
                 raise Error(f"Zero-sized tensors are unsupported: {func.__name__} gives shape {tuple(value.shape)}.")
-        if not record.is_inside_block:
-            record.has_operations_outside_blocks = True
+        record.note_operation()
         if func in CONVOLUTIONS and record.multi_conv_size is not None:
             record.multi_conv_size += 1
         record.used_inputs |= self._input_ids & {id(value) for value in tensors}

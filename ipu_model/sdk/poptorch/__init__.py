@@ -35,7 +35,7 @@ from ._data.accessor import AsynchronousDataAccessor as AsynchronousDataAccessor
 from ._data.loader import DataLoader as DataLoader
 from ._executor.arguments import ICustomArgParser as ICustomArgParser, registerCustomArgParser as registerCustomArgParser
 from ._executor.hooks import registerPostCompileHook as registerPostCompileHook, registerPreCompileHook as registerPreCompileHook
-from ._executor.printing import print as print  # PopTorch's own name: shows the blocks of modules
+from ._executor.printing import module_repr as module_repr, print as print  # PopTorch's own name: shows the blocks of modules
 from ._forward import torch_operators as _torch_operators  # noqa: F401  registers torch.ops.poptorch
 from ._logging import logger as logger, setLogLevel as setLogLevel
 from ._options import former as _former

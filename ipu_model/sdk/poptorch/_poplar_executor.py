@@ -27,7 +27,7 @@ from ._executor.executables import Executable, read_executable, write_executable
 from ._executor.host_module import CallableModel, HostModule
 from ._executor.instances import gradient_exchange
 from ._executor.optimizer_link import OptimizerLink, adapt_options
-from ._executor.printing import format_model
+from ._executor.printing import module_repr
 from ._executor.profile import write_profile
 from ._executor.replica_grouping import ParameterGroups, ParameterProxy
 from ._executor.run import Inputs, Runner
@@ -128,7 +128,7 @@ class PoplarExecutor:
         return ParameterProxy(self._groups, name, value) if isinstance(value, torch.nn.Parameter) else value
 
     def __repr__(self) -> str:
-        return format_model(self._host.user)
+        return module_repr(self._host.user)
 
     # ---- compile and run
 
@@ -154,8 +154,8 @@ class PoplarExecutor:
         arguments = self._args_parser.describe(*inputs)
         with compilation_progress(self._options._show_compilation_progress_bar), host_random_kept():
             check_options(self._settings, self._options._Popart.options)
-            place = self._options._execution_strategy.place
-            compiled = compile_model(self._host, self._memory, self._groups, self._settings, inputs, arguments, place)
+            strategy = self._options._execution_strategy
+            compiled = compile_model(self._host, self._memory, self._groups, self._settings, inputs, arguments, strategy)
         write_profile(self.ipu_model_workload(*args, **kwargs))
         self._use(compiled)
 

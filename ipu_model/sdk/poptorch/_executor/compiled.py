@@ -14,10 +14,10 @@ from ipu_model.runtime.device.layout import split
 from ipu_model.runtime.device.settings import RunSettings
 from ipu_model.runtime.device.state import DeviceMemory, DeviceState
 from ipu_model.runtime.errors import Error
-from ipu_model.runtime.forward.recording import BlockStart
 from ipu_model.runtime.graph.cache import TraceCache
 from ipu_model.runtime.structures import flatten
 
+from .._placement.blocks import ExecutionStrategy
 from . import compile_checks as checks
 from .arguments import Arguments
 from .hooks import compile_hooks
@@ -83,14 +83,14 @@ def compile_model(
     settings: RunSettings,
     inputs: Call,
     arguments: Arguments,
-    place: Callable[[List[BlockStart]], Placement],
+    strategy: ExecutionStrategy,
 ) -> Compiled:
     """Capture one micro batch of a model.
 
     Args:
         inputs: (args, kwargs) of combined-batch shape, in canonical form.
         arguments: the same as later calls are compared with them.
-        place: gives the placement of the blocks that forward begins.
+        strategy: places the blocks that forward begins, and numbers those without an id.
     """
     start = time.perf_counter()
     parameters = host.on_device(host.parameters)
@@ -98,13 +98,13 @@ def compile_model(
     trainable = host.trainable
     first = micro_batch(inputs, settings, memory.take)
     cache = None if settings.cache_folder is None else TraceCache(settings.cache_folder)
-    target = Target(host.is_training, settings.is_stochastic_rounding, cache)
+    target = Target(host.is_training, settings.is_stochastic_rounding, cache, strategy.block_ids)
     wanted = [name in trainable for name in parameters]
     with torch.no_grad(), compile_hooks():
         captured, record = capture(host.runs, groups.one_replicas(parameters), wanted, buffers, first, target)
     compiled = Compiled(
         captured=captured,
-        placement=_checked(place(list(captured.block_starts)), settings, host.is_training),
+        placement=_checked(strategy.place(list(captured.block_starts)), settings, host.is_training),
         arguments=arguments,
         is_training=host.is_training,
         shapes=host.shapes,

@@ -10,19 +10,15 @@ import torch
 from .wrapping import is_wrapped, own_class
 
 
-def format_model(module: torch.nn.Module) -> str:
-    """repr(module), each annotated part led by its `BeginBlock(user_id=..., ipu_id=...)`."""
-    lines = [f"({name}): {_describe(part)}" for name, part in module.named_children()]
+def module_repr(module: torch.nn.Module) -> str:
+    """repr(module), where each module is led by its forward pre-hooks: blocks as `BeginBlock(user_id=..., ipu_id=...)`."""
+    lines = [f"({name}): {module_repr(part)}" for name, part in module.named_children()]
     extra = module.extra_repr()
+    head = "".join(f"{hook!r} " for hook in module._forward_pre_hooks.values()) + _name(module)
     if not lines:
-        return f"{_name(module)}({extra})"
+        return f"{head}({extra})"
     body = "\n".join(f"  {line}" for text in ([extra] if extra else []) + lines for line in text.split("\n"))
-    return f"{_name(module)}(\n{body}\n)"
-
-
-def _describe(module: torch.nn.Module) -> str:
-    block = next((f"{hook} " for hook in module._forward_pre_hooks.values() if type(hook).__name__ == "_BeginBlockHook"), "")
-    return block + format_model(module)
+    return f"{head}(\n{body}\n)"
 
 
 def _name(module: torch.nn.Module) -> str:
@@ -31,4 +27,4 @@ def _name(module: torch.nn.Module) -> str:
 
 def print(*values: Any, **settings: Any) -> None:
     """Like Python's print; modules show the blocks that they begin."""
-    builtins.print(*[_describe(value) if isinstance(value, torch.nn.Module) else value for value in values], **settings)
+    builtins.print(*[module_repr(value) if isinstance(value, torch.nn.Module) else value for value in values], **settings)

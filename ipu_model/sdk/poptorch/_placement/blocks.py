@@ -9,28 +9,33 @@ import torch
 
 from ipu_model.program.placement import PlacedBlock, Placement
 from ipu_model.runtime.errors import Error
-from ipu_model.runtime.forward.recording import BlockStart, current_recording
+from ipu_model.runtime.forward.recording import BEFORE_BLOCKS, BlockIds, BlockStart, current_recording
 
 from ..enums import AutoStage
 
-_HOOK_ATTRIBUTE = "_poptorch_begin_block"
+Id = Union[str, int]
 
 
 class _BeginBlockHook:
     """Forward pre-hook that begins a block: an object, so that annotated modules can be copied and pickled."""
 
-    def __init__(self, user_id: Optional[str], ipu_id: Optional[int]) -> None:
+    def __init__(self, user_id: Optional[Id], ipu_id: Optional[int]) -> None:
         self.user_id = user_id
         self.ipu_id = ipu_id
 
     def __call__(self, module: torch.nn.Module, inputs: Tuple[Any, ...]) -> None:
-        begin_block(self.user_id, self.ipu_id)
+        capture = current_recording()
+        if capture is None:
+            return
+        if self.user_id is None and capture.keeps_block_ids:
+            self.user_id = capture.block_ids.take()
+        capture.begin_block(self.user_id, self.ipu_id)
 
     def __repr__(self) -> str:
         return f"BeginBlock(user_id={self.user_id}, ipu_id={self.ipu_id})"
 
 
-def begin_block(user_id: Optional[str], ipu_id: Optional[int]) -> None:
+def begin_block(user_id: Optional[Id], ipu_id: Optional[int]) -> None:
     """Begin a block in the capture under way; nothing on the CPU."""
     capture = current_recording()
     if capture is not None:
@@ -43,19 +48,26 @@ class _CallableBlock(torch.nn.Module):
     def __init__(self, function: Callable[..., Any], hook: _BeginBlockHook) -> None:
         super().__init__()
         self._function = function
+        self._user_id, self._ipu_id = hook.user_id, hook.ipu_id
         self.register_forward_pre_hook(hook)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """What the callable gives."""
         return self._function(*args, **kwargs)
 
 
-def BeginBlock(layer_to_call: Any, user_id: Optional[str] = None, ipu_id: Optional[int] = None) -> Any:
+def _block_hooks(module: torch.nn.Module) -> Dict[int, _BeginBlockHook]:
+    """The annotations of a module, by the keys of torch's table of hooks, with which they are copied and pickled."""
+    return {key: hook for key, hook in module._forward_pre_hooks.items() if isinstance(hook, _BeginBlockHook)}
+
+
+def BeginBlock(layer_to_call: Any, user_id: Optional[Id] = None, ipu_id: Optional[int] = None) -> Any:
     """Begin a block whenever the module is called; the block lasts until the next begins. Returns the same module."""
     hook = _BeginBlockHook(user_id, ipu_id)
     if isinstance(layer_to_call, torch.nn.Module):
-        if hasattr(layer_to_call, _HOOK_ATTRIBUTE):
+        if _block_hooks(layer_to_call):
             raise Error("module has already been assigned to a block: annotate it once, or call removeBlocks() first.")
-        setattr(layer_to_call, _HOOK_ATTRIBUTE, layer_to_call.register_forward_pre_hook(hook))
+        layer_to_call.register_forward_pre_hook(hook)
         return layer_to_call
     if callable(layer_to_call):
         return _CallableBlock(layer_to_call, hook)
@@ -66,17 +78,14 @@ def removeBlocks(module: torch.nn.Module) -> None:
     """Drop the annotations of BeginBlock from a module and all below it."""
     assert isinstance(module, torch.nn.Module), f"removeBlocks takes a module, got {module!r}"
     for part in module.modules():
-        if hasattr(part, _HOOK_ATTRIBUTE):
-            getattr(part, _HOOK_ATTRIBUTE).remove()
-            delattr(part, _HOOK_ATTRIBUTE)
+        for key in _block_hooks(part):
+            del part._forward_pre_hooks[key]
 
 
 class Block(torch.nn.Module):
     """Context manager: what runs inside belongs to one block."""
 
-    _next_automatic_id = 0
-
-    def __init__(self, user_id: Optional[str] = None, ipu_id: Optional[int] = None) -> None:
+    def __init__(self, user_id: Optional[Id] = None, ipu_id: Optional[int] = None) -> None:
         super().__init__()
         self._user_id = user_id
         self._ipu_id = ipu_id
@@ -91,20 +100,19 @@ class Block(torch.nn.Module):
             capture.end_block()
 
     @staticmethod
-    def start(user_id: Optional[str] = None, ipu_id: Optional[int] = None) -> None:
+    def start(user_id: Optional[Id] = None, ipu_id: Optional[int] = None) -> None:
         """Begin a block that lasts until the next."""
-        if user_id is None:
-            user_id = str(Block._next_automatic_id)
-            Block._next_automatic_id += 1
         begin_block(user_id, ipu_id)
 
     @staticmethod
     def useAutoId() -> None:
-        """Number the following blocks without a name from 0."""
-        Block._next_automatic_id = 0
+        """Number the following blocks without an id from 0. Called in forward."""
+        capture = current_recording()
+        if capture is not None:
+            capture.block_ids.reset()
 
 
-def BlockFunction(user_id: Optional[str] = None, ipu_id: Optional[int] = None) -> Callable[..., Any]:
+def BlockFunction(user_id: Optional[Id] = None, ipu_id: Optional[int] = None) -> Callable[..., Any]:
     """Decorator: the function's body runs inside a Block."""
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -148,8 +156,17 @@ class ExecutionStrategy:
 
     has_pipeline = False
 
+    def __init__(self) -> None:
+        self.block_ids = BlockIds()
+
     def place(self, block_starts: List[BlockStart]) -> Placement:
-        """Stage and IPU of each block that forward began."""
+        """Stage and IPU of each block that forward began; what ran before the first is in stage 0 on IPU 0."""
+        begun = [start for start in block_starts if start != BEFORE_BLOCKS]
+        before = [PlacedBlock(BEFORE_BLOCKS.block_id, 0, 0)] if len(begun) < len(block_starts) else []
+        return Placement((*before, *self.place_blocks(begun)))
+
+    def place_blocks(self, block_starts: List[BlockStart]) -> List[PlacedBlock]:
+        """Stage and IPU of each block."""
         raise NotImplementedError
 
     def backendOptions(self) -> Dict[str, int]:
@@ -170,6 +187,7 @@ class PipelinedExecution(ExecutionStrategy):
         return {"execution_mode": 0}
 
     def __init__(self, *args: Union[AutoStage, Stage, str, List[str]]) -> None:
+        super().__init__()
         is_automatic = not args or isinstance(args[0], AutoStage)
         assert not is_automatic or len(args) <= 1, f"expected one AutoStage or a list of stages, got {args!r}"
         self._auto_stage = AutoStage(args[0]) if args and is_automatic else AutoStage.SameAsIpu
@@ -185,14 +203,10 @@ class PipelinedExecution(ExecutionStrategy):
         assert block_id in self._stage_of_block, f"unknown block {block_id!r}; known: {sorted(self._stage_of_block)}"
         return self._stages[self._stage_of_block[block_id]]
 
-    def place(self, block_starts: List[BlockStart]) -> Placement:
-        """Stage and IPU of each block that forward began."""
+    def place_blocks(self, block_starts: List[BlockStart]) -> List[PlacedBlock]:
+        """Stage and IPU of each block."""
         automatic: Dict[str, int] = {}
-        placed = []
-        for index, start in enumerate(block_starts):
-            block_id = start.block_id if start.block_id is not None else str(index)
-            placed.append(self._place_block(block_id, start.ipu_id, automatic))
-        return Placement(tuple(placed))
+        return [self._place_block(start.block_id, start.ipu_id, automatic) for start in block_starts]
 
     def _place_block(self, block_id: str, ipu_id: Optional[int], automatic: Dict[str, int]) -> PlacedBlock:
         if self._stages:

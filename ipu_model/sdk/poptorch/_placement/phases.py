@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Tuple
 
-from ipu_model.program.placement import PlacedBlock, Placement
+from ipu_model.program.placement import PlacedBlock
+from ipu_model.runtime.errors import Error
 from ipu_model.runtime.forward.recording import BlockStart
 
 from ..enums import Liveness
@@ -39,6 +40,7 @@ class _PhasedExecution(ExecutionStrategy):
     is_serial = False
 
     def __init__(self, *phases: Any) -> None:
+        super().__init__()
         assert phases, f"{type(self).__name__} needs at least one phase"
         self._phases = [_as_phase(phase) for phase in phases]
         self._separate_backward_phase = False
@@ -66,25 +68,15 @@ class _PhasedExecution(ExecutionStrategy):
         self._separate_backward_phase = use
         return self
 
-    def place(self, block_starts: List[BlockStart]) -> Placement:
-        """Stage and IPU of each block that forward began."""
+    def place_blocks(self, block_starts: List[BlockStart]) -> List[PlacedBlock]:
+        """Phase and IPU of each block."""
         placed = []
-        for index, start in enumerate(block_starts):
-            block_id = start.block_id if start.block_id is not None else str(index)
-            stage = self.stage(block_id)
-            number, position, _ = self._place_of_block[block_id]
+        for start in block_starts:
+            stage = self.stage(start.block_id)
+            number, position, _ = self._place_of_block[start.block_id]
             chosen = stage.chosen_ipu if stage.chosen_ipu is not None else start.ipu_id
-            placed.append(PlacedBlock(block_id, number, self._default_ipu(number, position) if chosen is None else chosen))
-        return Placement(tuple(placed))
-
-    def backendOptions(self) -> Dict[str, int]:
-        """What `Options.toDict` says of the strategy."""
-        return {
-            "execution_mode": 2,
-            "separate_backward_phase": self._separate_backward_phase,
-            "tensors_liveness": int(self._liveness),
-            "serial_phases_execution": self.is_serial,
-        }
+            placed.append(PlacedBlock(start.block_id, number, self._default_ipu(number, position) if chosen is None else chosen))
+        return placed
 
     def _default_ipu(self, phase: int, position: int) -> int:
         raise NotImplementedError
@@ -114,14 +106,27 @@ class ParallelPhasedExecution(_PhasedExecution):
         self._liveness = Liveness.OffChipAfterFwd if off_chip else Liveness.AlwaysLive
         return self
 
+    def place_blocks(self, block_starts: List[BlockStart]) -> List[PlacedBlock]:
+        """Phase and IPU of each block; `Error` for an even phase on an odd IPU, or the reverse."""
+        placed = super().place_blocks(block_starts)
+        for block in placed:
+            if block.ipu % 2 != block.stage % 2:
+                even = "even" if block.stage % 2 == 0 else "odd"
+                raise Error(
+                    f"ParallelPhasedExecution: phase {block.stage} is {even} and must run on {even} IPUs, its block {block.block_id!r} is "
+                    f"on IPU {block.ipu}."
+                )
+        return placed
+
     def _default_ipu(self, phase: int, position: int) -> int:
         return 2 * position + phase % 2
 
 
 def _as_phase(description: Any) -> Phase:
+    """A phase, given as one, as a stage, as stages, as the id of a block, or as ids of blocks: one stage."""
     if isinstance(description, Phase):
         return description
-    if isinstance(description, str):
+    if isinstance(description, (str, Stage)):
         return Phase(description)
     assert isinstance(description, (list, tuple)), f"expected a Phase, stages or names of blocks, got {description!r}"
     return Phase(*[Stage(*part) if isinstance(part, (list, tuple)) else part for part in description])
