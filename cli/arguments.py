@@ -35,7 +35,9 @@ def parse_training_arguments(arguments: Optional[Sequence[str]] = None) -> Train
         "--data-path /data/imagenet --dry-run\n  python train.py --config digits --output runs/a --resume auto",
     )
     parser.add_argument(
-        "--config", metavar="PRESET", help="name of a preset (default digits, with --fine-tune-from the checkpoint's config)"
+        "--config",
+        metavar="PRESET",
+        help="name of a preset (default digits, with --data-path alone folder, with --fine-tune-from the checkpoint's config)",
     )
     parser.add_argument("--list-configs", action="store_true", help="print the names of all presets")
     parser.add_argument("--dry-run", action="store_true", help="print the resolved preset with every derived value, train nothing")
@@ -48,10 +50,15 @@ def parse_training_arguments(arguments: Optional[Sequence[str]] = None) -> Train
     try:
         is_of_checkpoint = bool(values.get("fine_tune_from")) and namespace.config is None  # whose config takes the values
         own = {"fine_tune_from": values["fine_tune_from"]} if is_of_checkpoint else values
-        config = load_preset(namespace.config or "digits", own)
+        config = load_preset(namespace.config or _default_preset(own), own)
         return TrainingArguments(config, namespace.dry_run, namespace.config is not None, values)
     except ConfigError as error:
         parser.error(str(error))
+
+
+def _default_preset(values: Dict[str, Any]) -> str:
+    """The quick start; where a path is given and no data set, the preset that takes what lies there."""
+    return "folder" if "data_path" in values and "dataset" not in values else "digits"
 
 
 @dataclass(frozen=True)

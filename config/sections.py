@@ -113,7 +113,7 @@ class DataConfig(Section):
     """What is fed."""
 
     dataset: Optional[Literal["digits", "cifar10", "imagenet", "folder", "idx", "fashion-mnist", "generated", "synthetic"]] = fixed(
-        None, "images; none: what lies under data_path, digits where there is no path"
+        None, "images; none: what lies under data_path"
     )
     data_path: Optional[Text] = free(None, "folder of the data set, where it has one")
     validation_share: Optional[float] = fixed(

@@ -98,14 +98,14 @@ def build_image_sets(config: DataConfig, seed: int, validation_size: Optional[in
 
 
 def chosen_dataset(config: DataConfig) -> str:
-    """The data set that is stated, or the one that lies under data_path; digits where neither is.
+    """The data set that is stated, or the one that lies under data_path.
 
     Raises:
-        DataError: nothing that is known lies there.
+        DataError: neither is stated, or nothing that is known lies there.
     """
-    if config.dataset is not None:
-        return config.dataset
-    return "digits" if config.data_path is None else find_dataset(config.data_path)
+    if config.dataset is None and config.data_path is None:
+        raise DataError("no data set: state --data-path with a folder of pictures, or a --dataset such as digits")
+    return config.dataset or find_dataset(config.data_path or "")
 
 
 def find_dataset(path: str) -> str:

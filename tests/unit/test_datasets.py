@@ -124,7 +124,8 @@ def test_what_lies_under_the_path_is_taken(write_idx_set, tmp_path, picture_fold
     (tmp_path / "cifar" / "cifar-10-batches-py" / "data_batch_1").touch()
     kinds = {name: chosen_dataset(DataConfig(data_path=str(tmp_path / name))) for name in ("idx", "cifar", ".")}
     assert kinds == {"idx": "idx", "cifar": "cifar10", ".": "folder"}
-    assert chosen_dataset(DataConfig()) == "digits"
+    with pytest.raises(DataError, match="no data set: state --data-path with a folder of pictures, or a --dataset"):
+        chosen_dataset(DataConfig())
     assert chosen_dataset(DataConfig(dataset="fashion-mnist", data_path=str(tmp_path / "idx"))) == "fashion-mnist"  # what is stated wins
 
 
