@@ -87,7 +87,7 @@ def test_a_program_sees_what_python_shows_it(programs, arguments):
     assert expected.returncode == 7 and len(expected.stdout.splitlines()) == 2 + ("spawn" in arguments), expected.stderr
     shown = expected.stdout.replace("/./", "/")
     if sys.version_info < (3, 9):  # where Python still shows paths of scripts as they were typed
-        shown = re.sub(r" (?=(script.py|folder|archive.zip)[ /])", f" {programs}/", shown)
+        shown = re.sub(r" (?:\./)?(?=(script.py|folder|archive.zip)[ /])", f" {programs}/", shown)
     assert (done.returncode, done.stdout, done.stderr) == (7, shown, "")
 
 
