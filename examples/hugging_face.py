@@ -110,7 +110,7 @@ class Trainer:
 def train_plainly(model: Any, is_scheduled: bool) -> List[float]:
     """Losses without PopTorch."""
     optimizer = torch.optim.SGD(model.train().parameters(), lr=RATE)
-    schedule = transformers.get_linear_schedule_with_warmup(optimizer, 2, EPOCHS * len(Sentences()) // BATCH)
+    schedule = transformers.get_linear_schedule_with_warmup(optimizer, 2, EPOCHS * len(Sentences()) // BATCH) if is_scheduled else None
     losses = []
     for _ in range(EPOCHS):
         for batch in torch.utils.data.DataLoader(Sentences(), batch_size=BATCH):
@@ -119,7 +119,7 @@ def train_plainly(model: Any, is_scheduled: bool) -> List[float]:
             loss.backward()
             optimizer.step()
             losses.append(loss.item())
-            if is_scheduled:
+            if schedule is not None:
                 schedule.step()
     return losses
 
