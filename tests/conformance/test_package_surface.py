@@ -31,8 +31,9 @@ IN_MODULES = {
     "profiling": "Channel",
     "testing": "allclose",
     "_impl": "isDispatchTracing",
-    "_poplar_executor": "PoplarExecutor",
+    "_poplar_executor": "PoplarExecutor _OverwriteContextManager",
     "_logging": "setLogLevel",
+    "_args_parser": "ArgsParser",
     "_utils": "combine_batch_tensors_gen flattenTensorStructure",
 }
 
@@ -100,6 +101,46 @@ def test_tensors_of_flat_batches_are_joined_one_by_one():
     batches = [[torch.tensor([1]), torch.tensor([[2]])], [torch.tensor([3, 4]), torch.tensor([[5]])]]
     joined = utilities.combine_batch_tensors_gen(batches)
     assert next(joined).tolist() == [1, 3, 4] and next(joined).tolist() == [[2], [5]] and next(joined, None) is None
+
+
+def test_a_library_gives_an_executor_a_parser_of_its_own():
+    """Reset to None, or made from the module that is called."""
+    parser = importlib.import_module("poptorch._args_parser").ArgsParser
+    executor = poptorch.inferenceModel(nn.Linear(2, 2))
+    executor._args_parser = None
+    assert executor(torch.ones(1, 2)).shape == (1, 2)
+    executor = poptorch.inferenceModel(nn.Linear(2, 2))
+    executor._args_parser = parser(executor._model)
+    assert executor(input=torch.ones(3, 2)).shape == (3, 2)
+
+
+class Swapped:
+    """Swaps an operator of another library; keeps what happened."""
+
+    events = []
+
+    def __enter__(self):
+        self.events.append("in")
+        type(self).operator = staticmethod(lambda x: x * 3)
+
+    def __exit__(self, *exception):
+        self.events.append("out")
+        type(self).operator = staticmethod(lambda x: x * 2)
+
+    operator = staticmethod(lambda x: x * 2)
+
+
+def test_a_library_swaps_its_operators_while_forward_is_captured():
+    class Model(nn.Module):
+        def forward(self, x):
+            return Swapped.operator(x)
+
+    manager = importlib.import_module("poptorch._poplar_executor")._OverwriteContextManager
+    manager.registerSubsitutionManager(Swapped)
+    executor = poptorch.inferenceModel(Model())
+    assert executor(torch.ones(1)).item() == 3 and Swapped.events == ["in", "out"]
+    assert executor(torch.ones(1)).item() == 3 and Swapped.events == ["in", "out"]
+    assert Swapped.operator(1) == 2
 
 
 def test_structures_are_flattened_in_the_canonical_order():

@@ -264,3 +264,14 @@ def test_a_program_that_asks_for_ipus_and_leaves_is_told_how_it_runs(failing):
     assert done.stderr.splitlines()[-1] == "  python -m ipu_model --pretend-hardware failing.py hardware"
     assert run([*RUNNER, "--pretend-hardware", "failing.py", "hardware"], failing).stdout == "version 2\n"
     assert run([*RUNNER, "--pretend-hardware=bow", "failing.py", "hardware"], failing).stdout == "version 21\n"
+
+
+def test_a_second_start_says_that_the_compiled_model_was_found(tmp_path):
+    (tmp_path / "program.py").write_text(
+        "import torch, poptorch\n"
+        "torch.manual_seed(0)\n"
+        "print(poptorch.inferenceModel(torch.nn.Linear(3, 2))(torch.ones(4, 3)).sum().item())\n"
+    )
+    first, second = (run([*RUNNER, "program.py"], tmp_path, POPTORCH_CACHE_DIR="cache") for _ in range(2))
+    assert first.stdout == second.stdout and "found again" not in first.stderr
+    assert re.search(r"IPU Model: the compiled model was found again in cache: \d+\.\d s, \d+\.\d s saved\.\n", second.stderr)

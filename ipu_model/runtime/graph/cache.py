@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import time
 from pathlib import Path
 from typing import Any, List, Optional, Sequence, Set
 
@@ -23,7 +24,7 @@ from ..operators import define_operator
 from .files import describe_node
 
 logger = logging.getLogger("poptorch::python")
-_FORMAT = "IPU Model trace, version 1"
+_FORMAT = "IPU Model trace, version 2"
 _SUFFIX = ".ipu_model"
 SOURCES = Path(__file__).parent.parent  # the runtime, every room of it: what lowers a graph
 
@@ -35,10 +36,16 @@ class Found(Exception):
 
 
 class TraceCache:
-    """A folder with one file for each distinct program."""
+    """A folder with one file for each distinct program; made when a compilation begins.
+
+    Attributes:
+        seconds_when_captured: of a program that was found, how long it took when it was captured whole; None where none was found.
+    """
 
     def __init__(self, folder: str) -> None:
-        self._folder = Path(folder)
+        self.folder = Path(folder)
+        self.seconds_when_captured: Optional[float] = None
+        self._start = time.perf_counter()
         self._path: Optional[Path] = None  # of the program being captured
 
     def look_up(self, arguments: Sequence[Any], results: Sequence[torch.Tensor], loss: Optional[torch.Tensor], settings: Any) -> None:
@@ -49,7 +56,7 @@ class TraceCache:
         with torch.no_grad():
             torch.ops.ipu_model.mark_results([value.detach() for value in (*results, *([] if loss is None else [loss]))])
         tracer = _tracer()
-        self._path = self._folder / f"{fingerprint(tracer.graph, tracer.root, arguments, settings)}{_SUFFIX}"
+        self._path = self.folder / f"{fingerprint(tracer.graph, tracer.root, arguments, settings)}{_SUFFIX}"
         if self._path.is_file():
             raise Found(str(self._path))
 
@@ -57,7 +64,9 @@ class TraceCache:
         """The program that `look_up` found; None, with a warning, where the file is damaged."""
         assert self._path is not None
         try:
-            return read_file(self._path, _FORMAT)["captured"]
+            content = read_file(self._path, _FORMAT)
+            self.seconds_when_captured = content["seconds"]
+            return content["captured"]
         except Error as error:
             logger.warning("%s It is captured anew.", error.message)
             self._path.unlink()
@@ -66,7 +75,7 @@ class TraceCache:
     def store(self, captured: Any) -> None:
         """Keep a captured program under what `look_up` was asked for."""
         if self._path is not None:
-            write_file(self._path, _FORMAT, {"captured": captured})
+            write_file(self._path, _FORMAT, {"captured": captured, "seconds": time.perf_counter() - self._start})
 
 
 def has_python_backward(loss: torch.Tensor) -> bool:

@@ -19,6 +19,7 @@ from ipu_model.runtime.errors import (
 )
 
 from . import (
+    _args_parser as _args_parser,
     _hardware as _hardware,
     _impl as _impl,
     _logging as _logging,

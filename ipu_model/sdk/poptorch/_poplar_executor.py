@@ -24,6 +24,7 @@ from ._executor.arguments import ForwardSignature
 from ._executor.compile_checks import check_inputs, check_options
 from ._executor.compiled import Compiled, check_fits, compile_model, micro_batch
 from ._executor.executables import Executable, read_executable, write_executable
+from ._executor.hooks import OverwriteContextManager as _OverwriteContextManager  # noqa: F401  the name that libraries import
 from ._executor.host_module import CallableModel, HostModule
 from ._executor.instances import gradient_exchange
 from ._executor.optimizer_link import OptimizerLink, adapt_options

@@ -19,9 +19,20 @@ def announce() -> None:
     """Say once in a run that no IPU is used."""
     pretended = f"hardware is only pretended ({VARIABLE}); " if pretended_version() is not None else ""
     line = f"IPU Model: no IPU is used; {pretended}PopTorch's API runs on plain PyTorch (real numerics, host speed)."
-    if not _said and os.environ.get("OMPI_COMM_WORLD_RANK", "0") == "0":
+    if not _said and _is_first_instance():
         _said.append(line)
         sys.stderr.write(line + "\n")
+
+
+def announce_found(folder: str, seconds: float, seconds_when_captured: float) -> None:
+    """Say that a compiled model was found again, and what that saved."""
+    if _is_first_instance():
+        saved = max(seconds_when_captured - seconds, 0.0)
+        sys.stderr.write(f"IPU Model: the compiled model was found again in {folder}: {seconds:.1f} s, {saved:.1f} s saved.\n")
+
+
+def _is_first_instance() -> bool:
+    return os.environ.get("OMPI_COMM_WORLD_RANK", "0") == "0"
 
 
 def is_announced() -> bool:

@@ -19,8 +19,9 @@ from ipu_model.runtime.structures import flatten
 
 from .._placement.blocks import ExecutionStrategy
 from . import compile_checks as checks
+from .announce import announce_found
 from .arguments import Arguments
-from .hooks import compile_hooks
+from .hooks import compile_hooks, substitutions
 from .host_module import HostModule
 from .replica_grouping import ParameterGroups
 
@@ -100,7 +101,7 @@ def compile_model(
     cache = None if settings.cache_folder is None else TraceCache(settings.cache_folder)
     target = Target(host.is_training, settings.is_stochastic_rounding, cache, strategy.block_ids)
     wanted = [name in trainable for name in parameters]
-    with torch.no_grad(), compile_hooks():
+    with torch.no_grad(), compile_hooks(), substitutions():
         captured, record = capture(host.runs, groups.one_replicas(parameters), wanted, buffers, first, target)
     compiled = Compiled(
         captured=captured,
@@ -113,7 +114,10 @@ def compile_model(
         trainable=trainable,
     )
     checks.check_captured(settings, host.runs, captured, record)
-    return replace(compiled, seconds=time.perf_counter() - start)
+    seconds = time.perf_counter() - start
+    if cache is not None and cache.seconds_when_captured is not None:
+        announce_found(str(cache.folder), seconds, cache.seconds_when_captured)
+    return replace(compiled, seconds=seconds)
 
 
 def _checked(placement: Placement, settings: RunSettings, is_training: bool) -> Placement:

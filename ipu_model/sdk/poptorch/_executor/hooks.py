@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from typing import Callable, Dict, Iterator
+from typing import Any, Callable, ContextManager, Dict, Iterator, List
 
 _before: Dict[int, Callable[[], None]] = {}
 _after: Dict[int, Callable[[], None]] = {}
 _numbers = itertools.count()
+_substitutions: List[Callable[[], ContextManager[Any]]] = []
 
 
 class _Handle:
@@ -50,3 +51,21 @@ def compile_hooks() -> Iterator[None]:
     finally:
         for hook in list(_after.values()):
             hook()
+
+
+class OverwriteContextManager:
+    """Where libraries register what swaps their operators while forward is captured."""
+
+    @staticmethod
+    def registerSubsitutionManager(manager: Callable[[], ContextManager[Any]]) -> None:  # PopTorch's own spelling
+        """Make and enter an object of this class around every capture of forward; it is left afterwards."""
+        _substitutions.append(manager)
+
+
+@contextlib.contextmanager
+def substitutions() -> Iterator[None]:
+    """Everything that is registered, entered in order."""
+    with contextlib.ExitStack() as entered:
+        for manager in _substitutions:
+            entered.enter_context(manager())
+        yield
