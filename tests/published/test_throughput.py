@@ -66,7 +66,7 @@ def fit(programs, monkeypatch):
 
 def test_throughput_of_efficientnets(programs):
     found = {point: abs(error) for point, error in errors(programs, POINTS).items()}
-    assert statistics.median(found.values()) <= 0.02 and max(found.values()) <= 0.09
+    assert statistics.median(found.values()) <= 0.02 and max(found.values()) <= 0.10
 
 
 def test_the_constants_are_those_that_fit(fit):
