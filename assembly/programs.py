@@ -6,7 +6,6 @@ On the device "meta" the same models have shapes and no numbers, so that they ca
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
@@ -21,24 +20,24 @@ from models.architectures import check_image_size
 from models.norm import norm_parameter_names
 from models.task import Classifier, build_classifier, build_training_task, host_preparation
 from training.optimizers import build_optimizer
-from training.parts import TrainingProgram, ValidationProgram
+from training.parts import InferenceExecutor, Optimizer, TrainingExecutor, TrainingProgram, ValidationProgram
 
 
 @dataclass(frozen=True)
 class TrainingModel:
     """A wrapped task that is not compiled yet."""
 
-    executor: Any
+    executor: TrainingExecutor
     options: poptorch.Options
     network: nn.Module
-    optimizer: Any
+    optimizer: Optimizer
 
 
 @dataclass(frozen=True)
 class ValidationModel:
     """A wrapped classifier that is not compiled yet."""
 
-    executor: Any
+    executor: InferenceExecutor
     options: poptorch.Options
     network: nn.Module
 

@@ -15,14 +15,14 @@ if _SDK not in sys.path:
     sys.path.append(_SDK)
 
 
-def estimate(executor: Any, *args: Any, machine: str = "pod16", **kwargs: Any) -> Any:
+def estimate(executor: object, *args: Any, machine: str = "pod16", **kwargs: Any) -> Any:
     """What a wrapped model would cost on IPUs, for inputs of combined-batch shape: an `ipu_model.cost.estimate.Estimate`."""
     from .runtime.tracing.estimation import estimate as estimate_executor  # torch is imported only where it is needed
 
     return estimate_executor(executor, *args, machine=machine, **kwargs)
 
 
-def trace(executor: Any, *args: Any, **kwargs: Any) -> Tuple[Any, Any]:
+def trace(executor: object, *args: Any, **kwargs: Any) -> Tuple[Any, Any]:
     """A wrapped model as the cost model sees it: records of its operations, and its settings (`ipu_model.program`, `ipu_model.cost`)."""
     from .runtime.tracing.estimation import program_of, settings_of
     from .runtime.tracing.workload import workload_of

@@ -10,8 +10,10 @@ from torch import nn
 import poptorch
 from config import Config
 
+from .parts import Optimizer
 
-def build_optimizer(config: Config, model: nn.Module, undecayed: Set[str]) -> poptorch.optim.Optimizer:
+
+def build_optimizer(config: Config, model: nn.Module, undecayed: Set[str]) -> Optimizer:
     """The optimizer of a run.
 
     Args:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Iterator, List, Sequence, Tuple
+from typing import Any, Iterator, List, Optional, Sequence, Tuple
 
 import torch
 from torch import nn
@@ -35,7 +35,13 @@ class Executor(Protocol):
 class TrainingExecutor(Executor, Protocol):
     """A wrapped task: a call trains, and returns sums over its micro batches."""
 
-    rng_state: List[int]
+    @property
+    def rng_state(self) -> Optional[List[int]]:
+        """The device's random numbers, None before it has any."""
+        ...
+
+    @rng_state.setter
+    def rng_state(self, state: List[int]) -> None: ...
 
     def __call__(self, images: torch.Tensor, labels: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
         """Loss and hits [replicas of this instance], each summed over the micro batches of a replica."""

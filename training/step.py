@@ -83,8 +83,8 @@ class Step:
         self._random = random
 
     @property
-    def random(self) -> List[int]:
-        """The device's random numbers, for a checkpoint."""
+    def random(self) -> Optional[List[int]]:
+        """The device's random numbers, for a checkpoint; None before the device has any."""
         return self._executor.rng_state
 
     def epoch_of(self, update: float) -> float:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from typing import Any, Callable, Dict, Iterator, List, Sequence, Tuple
+from dataclasses import dataclass, field
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import torch
 from torch import fx
@@ -20,6 +21,35 @@ BUCKET_ELEMENTS = 2**21  # of float32: at least 8 MiB travel between instances a
 Announce = Callable[..., None]
 
 
+@dataclass
+class _Update:
+    """One update's gradients on their way.
+
+    Attributes:
+        totals: accumulators of this instance's replicas that are done.
+        accumulators: those of the last replica, empty before its first step.
+        step: number of the step that makes the last gradients.
+        ready: the gradients of each bucket, of every replica of this instance, as they come.
+        results: reduced buckets.
+        errors: what stopped the reduction.
+    """
+
+    totals: Sequence[Sequence[torch.Tensor]]
+    accumulators: List[torch.Tensor]
+    step: int
+    rule: Reduction
+    ready: queue.Queue[List[torch.Tensor]] = field(default_factory=queue.Queue)
+    results: List[torch.Tensor] = field(default_factory=list)
+    errors: List[BaseException] = field(default_factory=list)
+    started: float = field(default_factory=time.monotonic)
+
+    def add(self, bucket: Sequence[int], gradients: Sequence[torch.Tensor]) -> None:
+        """The last step's gradients of a bucket are there."""
+        before = [self.accumulators[index] for index in bucket] if self.accumulators else []
+        own = accumulate(before, gradients, self.step, self.rule)
+        self.ready.put([*(_flat([total[index] for index in bucket]) for total in self.totals), _flat(own)])
+
+
 class GradientExchange:
     """`begin` before the last micro batch of an update, `finish` after it; in between the graph itself announces its gradients.
 
@@ -31,7 +61,8 @@ class GradientExchange:
     ) -> None:
         self._shapes, self._device, self._instances = shapes, device, instances
         self._buckets: List[List[int]] = []
-        self._is_active = False
+        self._update: Optional[_Update] = None  # the one under way
+        self._thread: Optional[threading.Thread] = None
         if shapes:
             body, self._buckets = announcing(graph.body, first_gradient, [shape.numel() for shape in shapes], self._announce)
             graph.observe(body)
@@ -46,48 +77,42 @@ class GradientExchange:
             accumulators: those of the last replica, empty before its first step.
             step: number of the coming step, the last of `num_steps`.
         """
-        self._totals, self._accumulators, self._step, self._rule = totals, accumulators, step, rule
+        self._update = _Update(totals, accumulators, step, rule)
         divisor = (1 if rule.is_running else num_steps) * (len(totals) + 1) * self._instances.count
-        self._ready: queue.Queue[List[torch.Tensor]] = queue.Queue()
-        self._results: List[torch.Tensor] = []
-        self._errors: List[BaseException] = []
-        self._started = time.monotonic()
-        self._thread = threading.Thread(target=self._reduce, args=(float(divisor) if rule.is_mean else 1.0,), daemon=True)
-        self._is_active = True
+        arguments = (self._update, float(divisor) if rule.is_mean else 1.0)
+        self._thread = threading.Thread(target=self._reduce, args=arguments, daemon=True)
         self._thread.start()
 
     def finish(self) -> List[torch.Tensor]:
         """The reduced gradients, float32, in their order."""
-        self._is_active = False
-        with self._instances.waiting(self._started):
+        assert self._update is not None and self._thread is not None, "begin comes before finish"
+        update, self._update = self._update, None
+        with self._instances.waiting(update.started):
             self._thread.join()
-            if self._errors:
-                raise self._errors[0]
+            if update.errors:
+                raise update.errors[0]
         reduced: Dict[int, torch.Tensor] = {}
-        for flat, bucket in zip(self._results, self._buckets):
+        for flat, bucket in zip(update.results, self._buckets):
             pieces = flat.split([self._shapes[index].numel() for index in bucket])
             reduced.update((index, piece.view(self._shapes[index])) for index, piece in zip(bucket, pieces))
         return [reduced[index] for index in range(len(self._shapes))]
 
     def _announce(self, number: int, *gradients: torch.Tensor) -> None:
         """Called by the graph: the gradients of a bucket are there."""
-        if not self._is_active:
-            return
-        bucket = self._buckets[number]
-        own = accumulate([self._accumulators[index] for index in bucket] if self._accumulators else [], gradients, self._step, self._rule)
-        self._ready.put([*(_flat([total[index] for index in bucket]) for total in self._totals), _flat(own)])
+        if self._update is not None:
+            self._update.add(self._buckets[number], gradients)
 
-    def _reduce(self, divisor: float) -> None:
+    def _reduce(self, update: _Update, divisor: float) -> None:
         try:
             sizes = [sum(self._shapes[index].numel() for index in bucket) for bucket in self._buckets]
             with torch.no_grad():
-                self._results = self._instances.reduce_in_order(sizes, self._arriving(), divisor, self._device)
+                update.results = self._instances.reduce_in_order(sizes, self._arriving(update), divisor, self._device)
         except BaseException as error:  # noqa: BLE001  the training thread raises it again
-            self._errors.append(error)
+            update.errors.append(error)
 
-    def _arriving(self) -> Iterator[List[torch.Tensor]]:
+    def _arriving(self, update: _Update) -> Iterator[List[torch.Tensor]]:
         for _ in self._buckets:
-            yield self._ready.get()
+            yield update.ready.get()
 
 
 def _flat(gradients: Sequence[torch.Tensor]) -> torch.Tensor:

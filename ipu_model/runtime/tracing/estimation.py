@@ -59,7 +59,7 @@ def _dearest_group(rule: Optional[Rule]) -> UpdateCost:
     return max(costs, key=lambda cost: (cost.state_bytes, cost.passes), default=UpdateCost())
 
 
-def estimate(executor: Any, *args: Any, machine: str = "pod16", schedule: Optional[str] = None, **kwargs: Any) -> Estimate:
+def estimate(executor: object, *args: Any, machine: str = "pod16", schedule: Optional[str] = None, **kwargs: Any) -> Estimate:
     """What a wrapped model would cost on a machine, for inputs of combined-batch shape.
 
     Raises:

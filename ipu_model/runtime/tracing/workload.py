@@ -32,15 +32,16 @@ class Workload:
     rule: Optional[Rule] = None
 
 
-def workload_of(executor: Any, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Workload:
+def workload_of(executor: object, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Workload:
     """Ask an executor for its workload, for inputs of combined-batch shape.
 
     Raises:
         TypeError: the executor is not the IPU Model's own.
     """
-    if not hasattr(type(executor), "ipu_model_workload"):
+    describe = getattr(type(executor), "ipu_model_workload", None)
+    if describe is None:
         raise TypeError(
             f"expected a model wrapped by the IPU Model's poptorch, got {type(executor).__module__}.{type(executor).__qualname__}: "
             "estimates are made where the Poplar SDK's own poptorch is not installed."
         )
-    return executor.ipu_model_workload(*args, **kwargs)
+    return describe(executor, *args, **kwargs)

@@ -54,6 +54,7 @@ class AsynchronousDataAccessor:
         rebatched_size: Optional[int] = None,
     ) -> None:
         self._connection: Any = None
+        self._process: Any = None
         drop_last = _check_dataset(dataset, rebatched_size)
         assert buffer_size >= 1, f"buffer_size must be at least 1, got {buffer_size!r}"
         assert rebatched_size is None or rebatched_size > 1, f"rebatched_size must be above 1, got {rebatched_size!r}"
