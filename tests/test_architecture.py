@@ -57,7 +57,7 @@ ORDERS = {
     POPTORCH: (
         ("enums", "_hardware", "_logging", "profiling", "testing"), ("_options", "_placement"), ("_forward",), ("ops", "options", "optim"),
         ("_executor", "_data"),
-        ("_poplar_executor",), ("_impl", "_utils", "poptorch_core"), ("__init__",),
+        ("_poplar_executor",), ("_impl", "_args_parser", "_utils", "poptorch_core"), ("__init__",),
     ),
 }  # fmt: skip
 FREE_OF_TORCH = (
