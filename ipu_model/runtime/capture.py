@@ -135,7 +135,7 @@ class _Step:
             self.record.check_blocks()
             outputs = self._outputs(result, leaves)
             loss = self.record.losses.final() if self.target.is_training else None
-            if self.target.cache is not None and not self.record.has_tensor_hooks:
+            if self.target.cache is not None and not self.record.has_tensor_hooks and not self.record.host_functions:
                 settings = (self.trainable, self.target.is_training, self.target.is_stochastic)
                 self.target.cache.look_up((*parameters, *buffers, *leaves), outputs, loss, settings)
             with semantics.in_backward():
@@ -220,7 +220,7 @@ def _lower(graph: fx.GraphModule, step: _Step, device: torch.device) -> Captured
     if device.type == "cpu":
         emulate_half_in_float32(graph, written_in_place(graph.graph), step.target.is_stochastic)
     written = written_arguments(graph)
-    outline_regions(graph)
+    outline_regions(graph, step.record.host_functions)
     num_parameters, num_state = len(step.names), len(step.names) + len(step.buffer_names)
     tensor_inputs = tuple(index for index, leaf in enumerate(step.leaves) if isinstance(leaf, torch.Tensor))
     return Captured(

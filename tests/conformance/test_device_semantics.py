@@ -117,10 +117,13 @@ def removes(module):
 
 
 def test_buffers_are_neither_removed_nor_bound_anew():
-    with pytest.raises(poptorch.Error, match="Buffer state is reassigned"):
+    ending = r"when calling the forward method.*self\.{}\.copy_\(src\)"
+    with pytest.raises(poptorch.Error, match=f"Buffer state is reassigned within the model {ending.format('state')}"):
         poptorch.inferenceModel(Buffered(lambda m: setattr(m, "state", m.state + 1)))(torch.ones(1))
-    with pytest.raises(poptorch.Error, match="Buffer state is removed"):
+    with pytest.raises(poptorch.Error, match=f"Buffer state is removed from the model {ending.format('state')}"):
         poptorch.inferenceModel(Buffered(removes))(torch.ones(1))
+    with pytest.raises(poptorch.Error, match=f"Parameter weight is reassigned within the model {ending.format('weight')}"):
+        poptorch.inferenceModel(Buffered(lambda m: setattr(m, "weight", nn.Parameter(m.weight * 2))))(torch.ones(1))
 
 
 def test_replicas_may_not_share_a_buffer_that_they_change():

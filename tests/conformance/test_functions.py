@@ -105,11 +105,11 @@ def test_branches_in_loops_in_loops_look_at_their_condition_every_time(start):
 
 def test_loops_and_branches_check_what_they_get():
     x = torch.ones(2)
-    with pytest.raises(ValueError, match="Object is not list"):
+    with pytest.raises(ValueError, match="^Object is not list"):
         run(lambda x: poptorch.for_loop(2, lambda v: v, x), x)
-    with pytest.raises(ValueError, match="Object contained in list at index 1"):
+    with pytest.raises(ValueError, match="^Object contained in list at index 1 is not torch.tensor"):
         run(lambda x: poptorch.for_loop(2, lambda v, w: (v, w), [x, 3]), x)
-    with pytest.raises(ValueError, match="Object is not list"):
+    with pytest.raises(ValueError, match="^Object is not list"):
         run(lambda x: poptorch.cond(x.sum() > 0, lambda v: v, (x,), lambda v: v, [x]), x)
 
 
@@ -124,6 +124,24 @@ def test_loops_and_branches_are_for_inference(name):
 
     with pytest.raises(poptorch.Error, match=rf"poptorch.{name}\(\) is only supported"):
         run(forward, torch.ones(2), training=True)
+
+
+def test_bodies_return_tensors():
+    with pytest.raises(poptorch.Error, match="returns tensors"):
+        run(lambda x: poptorch.for_loop(2, lambda v: 3, [x]), torch.ones(1))
+
+
+def test_what_a_body_takes_and_gives_from_the_cpu_is_a_constant():
+    outside = torch.ones(2)
+
+    def forward(x):
+        (sent,) = poptorch.for_loop(2, lambda v: v * 2, [outside])
+        return poptorch.cond(x.sum() > 0, lambda v: v * 1, [x], lambda v: outside, [x])[0] + sent
+
+    executor = poptorch.inferenceModel(forward)
+    assert executor(torch.zeros(2)).tolist() == [5, 5]
+    outside.zero_()
+    assert executor(torch.zeros(2)).tolist() == [5, 5]
 
 
 # ---- the host in the middle of forward

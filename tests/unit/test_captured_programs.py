@@ -165,3 +165,22 @@ def test_host_operations_cannot_be_saved(tmp_path):
     executor(torch.ones(1))
     with pytest.raises(poptorch.Error, match="cannot be saved"):
         executor.save(str(tmp_path / "file"), export_model=False)
+
+
+def test_models_that_call_the_host_are_captured_anew_where_programs_are_kept(tmp_path):
+    results = []
+    for offset in (1, 2):
+        operation = poptorch.CPU(lambda x, offset=offset: x + offset, "plus")
+        options = poptorch.Options().enableExecutableCaching(str(tmp_path))
+        results.append(poptorch.inferenceModel(lambda x, call=operation: call(x * 2), options)(torch.ones(1)).item())
+    assert results == [3, 4] and not list(tmp_path.iterdir())
+
+
+def test_equal_loops_are_one_program(tmp_path):
+    def forward(x):
+        return poptorch.for_loop(3, lambda v: poptorch.cond(v.sum() > 4, lambda u: u + 1, [v], lambda u: u * 2, [v])[0], [x])[0]
+
+    for _ in range(2):
+        options = poptorch.Options().enableExecutableCaching(str(tmp_path))
+        assert poptorch.inferenceModel(forward, options)(torch.ones(1)).item() == 8
+    assert len(list(tmp_path.iterdir())) == 1

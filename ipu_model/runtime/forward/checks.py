@@ -23,16 +23,25 @@ _COLLECTIONS = (list, tuple, set, frozenset, collections.deque, collections.abc.
 def bindings_checked(model: torch.nn.Module, state: Dict[str, torch.Tensor]) -> Iterator[None]:
     """`Error` when forward removes a buffer or parameter, or binds another tensor to its name; BatchNorm may."""
 
+    parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+
     def check(module: torch.nn.Module, arguments: Any, result: Any) -> None:
         exempt = tuple(f"{name}." for name, part in module.named_modules() if isinstance(part, torch.nn.modules.batchnorm._NormBase))
         present = {**dict(module.named_parameters(remove_duplicate=False)), **dict(module.named_buffers(remove_duplicate=False))}
         for name, tensor in state.items():
             if name.startswith(exempt) if exempt else False:
                 continue
+            kind = "Parameter" if name in parameters else "Buffer"
             if name not in present:
-                raise Error(f"Buffer {name} is removed in forward: keep it, and write new values into it with copy_().")
+                raise Error(
+                    f"{kind} {name} is removed from the model when calling the forward method: keep it, and write new values into it with "
+                    f"self.{name}.copy_(src)."
+                )
             if present[name] is not tensor:
-                raise Error(f"Buffer {name} is reassigned in forward: write the new value into it with copy_() instead.")
+                raise Error(
+                    f"{kind} {name} is reassigned within the model when calling the forward method: write the new value into it with "
+                    f"self.{name}.copy_(src)."
+                )
 
     handle = model.register_forward_hook(check)
     try:

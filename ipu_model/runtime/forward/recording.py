@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass, field
-from typing import Any, Dict, Iterable, Iterator, List, Optional, Set, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Set, Tuple
 
 import torch
 
@@ -72,13 +72,13 @@ class Losses:
         remaining = [loss for index, loss in enumerate(self.marked) if not any(index in sources for sources in later)]
         if not remaining:
             raise Error(
-                "Couldn't find a loss in forward: use a torch loss function, or mark the value with poptorch.identity_loss(x, "
+                "Couldn't find a loss in graph: use a torch loss function, or mark the value with poptorch.identity_loss(x, "
                 "reduction='mean')."
             )
         if len(remaining) > 1:
             raise Error(
-                f"Multiple independent losses found in forward: {len(remaining)}. Combine them and mark the result with "
-                "poptorch.identity_loss(x, reduction='mean')."
+                f"Multiple independent losses found in graph: {len(remaining)}, expected one final loss. Combine them and mark the result "
+                "with poptorch.identity_loss(x, reduction='mean')."
             )
         loss = remaining[0]
         if loss.numel() != 1:
@@ -87,6 +87,14 @@ class Losses:
                 "poptorch.identity_loss(x, reduction='mean')."
             )
         return loss
+
+
+@dataclass(frozen=True)
+class HostFunction:
+    """Python code that the graph calls on the host, and results of the shapes that it gives."""
+
+    call: Callable[..., Any]
+    examples: Tuple[torch.Tensor, ...]
 
 
 @dataclass
@@ -110,7 +118,8 @@ class Recording:
     multi_conv_size: Optional[int] = None  # convolutions so far inside of a MultiConv, None outside
     used_inputs: Set[int] = field(default_factory=set)  # ids of the input tensors that operations take
     has_tensor_hooks: bool = False
-    has_host_calls: bool = False
+    host_functions: List[HostFunction] = field(default_factory=list)
+    num_regions: int = 0  # bodies of loops and branches so far
     has_collectives: bool = False  # operations between replicas
     _starts: List[BlockStart] = field(default_factory=list)
     _is_behind_block: bool = False  # a scope has been left, and no block has begun since

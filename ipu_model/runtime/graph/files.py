@@ -10,7 +10,7 @@ from torch import fx
 from torch.fx.node import map_aggregate, map_arg
 
 from ..errors import Error
-from .regions import Branch, Loop
+from .regions import Branch, HostCall, Loop
 
 
 class _Reference:
@@ -79,8 +79,6 @@ def _attribute(module: torch.nn.Module, path: str) -> Any:
 
 def _function_name(function: Any) -> str:
     if isinstance(function, torch._ops.OpOverload):
-        if function.name().startswith("ipu_model::call_host"):
-            raise Error("A model with a poptorch.CPU operation cannot be saved: its Python function lives in this process.")
         return f"torch.ops.{function}"
     return f"{function.__module__}:{function.__qualname__}"
 
@@ -96,6 +94,8 @@ def _function(name: str) -> Any:
 def _dump_module(module: Any) -> Dict[str, Any]:
     if isinstance(module, Loop):
         return {"kind": "loop", "body": dump_graph(module.body), "count": module.count}
+    if isinstance(module, HostCall):
+        raise Error("A model with a poptorch.CPU operation cannot be saved: its Python function lives in this process.")
     assert isinstance(module, Branch), module
     return {"kind": "branch", "bodies": [dump_graph(module.if_true.body), dump_graph(module.if_false.body)]}
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, List, Set, Tuple, cast
+from typing import Any, List, Sequence, Set, Tuple, cast
 
 import torch
 from torch import fx
 
 from ..errors import Error
-from ..forward.control_flow import OPERATORS
+from ..forward.control_flow import OPERATORS, as_list
+from ..forward.recording import HostFunction, on_host
 
 
 class Loop(torch.nn.Module):
@@ -25,6 +26,26 @@ class Loop(torch.nn.Module):
         return list(carried)
 
 
+class HostCall(torch.nn.Module):
+    """Python code that runs on the host in the middle of the graph."""
+
+    def __init__(self, function: HostFunction) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, inputs: List[torch.Tensor]) -> List[torch.Tensor]:
+        """Results on the device of the inputs; `Error` where they are made otherwise than at compilation."""
+        with on_host():
+            results = as_list(self.function.call(*[value.cpu() for value in inputs]))
+        for result, example in zip(results, self.function.examples):
+            if result.shape != example.shape or result.dtype != example.dtype:
+                raise Error(
+                    f"poptorch.CPU: expected a result of {example.dtype} and shape {tuple(example.shape)} as at compilation, "
+                    f"got {result.dtype} and {tuple(result.shape)}."
+                )
+        return [result.detach().to(inputs[0].device if inputs else "cpu") for result in results]
+
+
 class Branch(torch.nn.Module):
     """One of two bodies, by a boolean tensor."""
 
@@ -37,8 +58,8 @@ class Branch(torch.nn.Module):
         return self.if_true(*true_inputs) if bool(condition) else self.if_false(*false_inputs)
 
 
-def outline_regions(owner: fx.GraphModule) -> None:
-    """Replace marked regions of a captured graph by `Loop` and `Branch` modules, in place.
+def outline_regions(owner: fx.GraphModule, host_functions: Sequence[HostFunction]) -> None:
+    """Replace marked regions of a captured graph by `Loop` and `Branch` modules, and calls of the host by `HostCall`, in place.
 
     Markers are met in the order in which forward ended its regions: what is inside of a region is a module already when its turn comes.
     """
@@ -47,8 +68,20 @@ def outline_regions(owner: fx.GraphModule) -> None:
             _outline(owner, node)
         elif node.target is OPERATORS.choose.default:
             _join_branches(owner, node)
+        elif node.target is OPERATORS.call_host.default:
+            _call_host(owner, node, host_functions)
     owner.delete_all_unused_submodules()
     owner.graph.lint()
+
+
+def _call_host(owner: fx.GraphModule, node: fx.Node, host_functions: Sequence[HostFunction]) -> None:
+    inputs, number = cast(Any, node.args)
+    owner.add_module(f"host_{number}", HostCall(host_functions[number]))
+    with owner.graph.inserting_before(node):
+        call = owner.graph.call_module(f"host_{number}", (inputs,))
+    call.meta.update(node.meta)
+    node.replace_all_uses_with(call)
+    owner.graph.erase_node(node)
 
 
 def _outline(owner: fx.GraphModule, end: fx.Node) -> None:

@@ -6,7 +6,6 @@ from typing import Any, Callable, Dict, List, Tuple
 
 import torch
 from torch.func import functional_call
-from torch.utils import _pytree as pytree
 
 from ipu_model.program.ops import Program, Variable
 from ipu_model.program.placement import Stages
@@ -14,7 +13,7 @@ from ipu_model.runtime.tracing.recorder import OpRecorder, as_meta, describe, mo
 
 from ..forward.recording import BlockStart, recording
 from ..forward.semantics import IpuSemantics
-from ..structures import flatten
+from ..structures import flatten, map_leaves
 
 
 def trace_program(
@@ -33,7 +32,7 @@ def trace_program(
     is_trained = {name: is_training and value.requires_grad for name, value in model.named_parameters()}
     state = {name: as_meta(value) for name, value in named.items()}
     trained = {id(value): is_trained.get(name, False) for name, value in state.items()}
-    args, kwargs = pytree.tree_map(lambda value: as_meta(value) if isinstance(value, torch.Tensor) else value, inputs)
+    args, kwargs = map_leaves(lambda value: as_meta(value) if isinstance(value, torch.Tensor) else value, inputs)
     leaves = [leaf for leaf in flatten((args, kwargs))[0] if isinstance(leaf, torch.Tensor)]
     with recording(is_training) as record, torch.no_grad(), module_paths(model) as path:
         recorder = OpRecorder(trained, lambda: max(len(record.block_starts) - 1, 0), path)

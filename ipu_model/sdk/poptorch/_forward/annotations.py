@@ -6,11 +6,11 @@ import logging
 from typing import Any, List, Optional, Union
 
 import torch
-from torch.utils import _pytree as pytree
 
 from ipu_model.runtime.errors import Error
 from ipu_model.runtime.forward.printing import Printed
 from ipu_model.runtime.forward.recording import current_recording
+from ipu_model.runtime.structures import map_leaves
 
 from ..enums import MatMulSerializationMode, MultiConvPlanType, OverlapMode
 
@@ -72,7 +72,7 @@ def _annotate_overlap(name: str, kind: str, tensors: Any, mode: OverlapMode) -> 
         getattr(record.overlap, kind).append((value, alias, mode.value))
         return alias
 
-    return pytree.tree_map(annotate, tensors)
+    return map_leaves(annotate, tensors)
 
 
 def serializedMatMul(

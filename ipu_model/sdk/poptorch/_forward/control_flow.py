@@ -10,15 +10,15 @@ from torch.utils._python_dispatch import _disable_current_modes
 from ipu_model.runtime.errors import Error
 from ipu_model.runtime.forward.control_flow import OPERATORS, as_list, capture_host_call, capture_region
 from ipu_model.runtime.forward.custom_ops import call_custom_op
-from ipu_model.runtime.forward.recording import current_recording, on_host
+from ipu_model.runtime.forward.recording import HostFunction, current_recording, on_host
 
 
 def _check_inputs(name: str, inputs: Any) -> None:
     if not isinstance(inputs, list):
-        raise ValueError(f"poptorch.{name}: Object is not list: inputs must be a list of tensors, got {type(inputs).__name__}")
+        raise ValueError(f"Object is not list: poptorch.{name} takes its inputs as a list of tensors, got {type(inputs).__name__}")
     for index, value in enumerate(inputs):
         if not isinstance(value, torch.Tensor):
-            raise ValueError(f"poptorch.{name}: Object contained in list at index {index} is not a tensor but {type(value).__name__}")
+            raise ValueError(f"Object contained in list at index {index} is not torch.tensor: poptorch.{name} got {type(value).__name__}")
 
 
 def _need_inference(name: str) -> None:
@@ -83,7 +83,7 @@ class CPU:
         _need_inference(f"CPU({self.ID!r})")
         with _disable_current_modes(), torch._C.DisableTorchFunction(), on_host():
             examples = as_list(self.layer_to_call(*[torch.zeros(tuple(x.shape), dtype=_dtype(x)) for x in inputs]))
-        results = capture_host_call(self.layer_to_call, inputs, examples)
+        results = capture_host_call(HostFunction(self.layer_to_call, tuple(examples)), inputs)
         return results[0] if len(results) == 1 else results
 
 
