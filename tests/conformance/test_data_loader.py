@@ -192,7 +192,7 @@ def test_any_iterable_can_be_loaded_ahead():
 
 def test_a_failing_dataset_is_an_error():
     loader = poptorch.DataLoader(options(1, 1, 1), Items(fails=True), batch_size=4, **ASYNC)
-    with pytest.raises(poptorch.Error, match="worker thread failed to .*no such element"):
+    with pytest.raises(poptorch.Error, match="worker thread failed to start.*no such element"):
         for _ in loader:
             pass
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pytest
+import torch
+
+import poptorch
 
 popdist = pytest.importorskip("popdist")
 popdist_poptorch = pytest.importorskip("popdist.poptorch")
@@ -29,6 +32,16 @@ def test_options_belong_to_poprun():
         for owner in (options, options.clone()):
             with pytest.raises(RuntimeError, match=f"Cannot call `{name}` with popdist.poptorch.Options"):
                 call(owner)
+
+
+def test_options_as_a_dict_stay_as_frozen_as_they_were():
+    options = popdist_poptorch.Options().outputMode(poptorch.OutputMode.All)
+    assert options.toDict()["num_distributed_processes"] == 1
+    options.deviceIterations(2)
+    poptorch.inferenceModel(torch.nn.Identity(), options)
+    options.toDict()
+    with pytest.raises(AttributeError, match="Can't modify frozen Options"):
+        options.deviceIterations(3)
 
 
 def test_numbers_come_from_the_environment(monkeypatch):

@@ -44,13 +44,13 @@ def _default_values() -> Dict[str, Any]:
     }
 
 
-def _default_groups() -> Dict[str, OptionStore]:
+def _default_groups(distributed: _DistributedOptions) -> Dict[str, OptionStore]:
     popart = _PopartOptions()
     return {
         "Training": _TrainingOptions(popart),
         "Precision": _PrecisionOptions(popart),
         "TensorLocations": _TensorLocationOptions(),
-        "Distributed": _DistributedOptions(),
+        "Distributed": distributed,
         "Jit": _JitOptions(),
         "_Popart": popart,
     }
@@ -67,6 +67,8 @@ class Options(OptionStore):
         "_popart": "_Popart",
     }
 
+    distributed_options = _DistributedOptions  # popdist has its own
+
     def __init__(self) -> None:
         switches = {
             "_execution_strategy": PipelinedExecution(),
@@ -75,7 +77,7 @@ class Options(OptionStore):
             "_module_namescope_enabled": True,
             "_source_location_excludes": [],
         }
-        super().__init__(_default_values(), _default_groups(), switches)
+        super().__init__(_default_values(), _default_groups(self.distributed_options()), switches)
         self._apply_environment()
 
     def _apply_environment(self) -> None:

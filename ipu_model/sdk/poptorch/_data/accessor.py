@@ -114,7 +114,7 @@ class AsynchronousDataAccessor:
             message = self._receive()
             if isinstance(message, Failure):
                 self.terminate()
-                raise Error(f"The worker thread failed to load an item: {message.text}")
+                raise Error(f"The worker thread failed to start, or to load an item: {message.text}")
             if isinstance(message, Slots):
                 self._slots = message.buffers
             elif isinstance(message, Item) and message.epoch == self._epoch:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Dict, Mapping, Optional, Tuple
 
 import torch
 
@@ -223,12 +223,17 @@ class _TensorLocationOptions(OptionStore):
         return self
 
 
+def _numbers(var_process_id: str, var_num_processes: str) -> Tuple[int, int]:
+    """Number of this process and of all, from environment variables."""
+    return int(os.environ.get(var_process_id, "0")), int(os.environ.get(var_num_processes, "1"))
+
+
 class _DistributedOptions(OptionStore):
     """Which of several processes this is."""
 
     def __init__(self) -> None:
-        super().__init__({"num_distributed_processes": 1, "distributed_process_id": 0})
-        self.setEnvVarNames("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK")
+        process, count = _numbers("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE")
+        super().__init__({"num_distributed_processes": count, "distributed_process_id": process})
 
     def disable(self) -> _DistributedOptions:
         """One process, number 0."""
@@ -241,7 +246,7 @@ class _DistributedOptions(OptionStore):
 
     def setEnvVarNames(self, var_num_processes: str, var_process_id: str) -> _DistributedOptions:
         """Read both numbers from environment variables now."""
-        return self.configureProcessId(int(os.environ.get(var_process_id, "0")), int(os.environ.get(var_num_processes, "1")))
+        return self.configureProcessId(*_numbers(var_process_id, var_num_processes))
 
     @property
     def processId(self) -> int:
