@@ -162,6 +162,19 @@ def test_host_code_runs_for_every_micro_batch():
     assert seen[-3:] == [(False, 1.0), (False, 2.0), (False, 3.0)] and len(seen) > seen_before
 
 
+def test_host_code_sees_the_types_of_the_device():
+    seen = []
+
+    def on_host(x, y):
+        seen.append((x.dtype, y.dtype))
+        return x * 3, y.half()
+
+    operation = poptorch.CPU(on_host, "types")
+    first, second = run(lambda x, y: [value + 1 for value in operation(x + 1, y)], torch.ones(2).half(), torch.ones(2))
+    assert set(seen) == {(torch.float16, torch.float32)}
+    assert first.dtype == second.dtype == torch.float16 and first.tolist() == [7, 7] and second.tolist() == [2, 2]
+
+
 def test_host_modules_do_not_train():
     layer = nn.Linear(2, 2)
     operation = poptorch.CPU(layer, "layer")

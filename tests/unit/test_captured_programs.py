@@ -184,3 +184,18 @@ def test_equal_loops_are_one_program(tmp_path):
         options = poptorch.Options().enableExecutableCaching(str(tmp_path))
         assert poptorch.inferenceModel(forward, options)(torch.ones(1)).item() == 8
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_an_estimate_knows_parameters_in_lists_and_plain_tensors():
+    class Listed(nn.Module):
+        def __init__(self, is_listed):
+            super().__init__()
+            self.w, self.factor = nn.Parameter(torch.ones(3, 3)), torch.ones(3)
+            self.parts = [self.w] if is_listed else None
+
+        def forward(self, x):
+            weight = self.w if self.parts is None else self.parts[0]
+            return poptorch.identity_loss((x * self.factor @ weight * self.factor).sum(), reduction="sum")
+
+    direct, listed = (ipu_model.estimate(poptorch.trainingModel(Listed(flag)), torch.ones(2, 3)).as_json() for flag in (False, True))
+    assert direct == listed

@@ -41,7 +41,7 @@ class HostTensors:
         self._device = device
         self._registered = registered or {}
         self._made_inside: Set[int] = set()
-        self._constants: Dict[int, torch.Tensor] = {}  # by id of the tensor on the CPU: its value when it was last met
+        self._constants: Dict[int, Tuple[torch.Tensor, torch.Tensor]] = {}  # by id: the value when it was last met, and on the device
         self._kept: List[torch.Tensor] = []  # keeps ids unique
         self._warned: Set[str] = set()
 
@@ -92,13 +92,14 @@ class HostTensors:
 
     def _constant(self, value: torch.Tensor) -> torch.Tensor:
         with _disable_current_modes():
-            now = narrow_dtype(value.detach())
+            now = narrow_dtype(value.detach()).cpu()
             known = self._constants.get(id(value))
-            if known is None or known.dtype != now.dtype or not torch.equal(known, now.to(self._device)):
-                known = self._constants[id(value)] = now.to(self._device, copy=True)
-                self._constants[id(known)] = known
+            if known is None or known[0].dtype != now.dtype or not torch.equal(known[0], now):
+                snapshot = now.clone()
+                known = (snapshot, snapshot.to(self._device))
+                self._constants[id(value)] = self._constants[id(known[1])] = known
                 self._kept.append(value)
-        return known
+        return known[1]
 
     def in_backward(self) -> TorchDispatchMode:
         """The same for the backward passes of autograd functions, which modes over torch's functions do not see."""

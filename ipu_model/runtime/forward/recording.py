@@ -91,9 +91,10 @@ class Losses:
 
 @dataclass(frozen=True)
 class HostFunction:
-    """Python code that the graph calls on the host, and results of the shapes that it gives."""
+    """Python code that the graph calls on the host: the types that it takes, and results of the shapes that it gives."""
 
     call: Callable[..., Any]
+    dtypes: Tuple[torch.dtype, ...]
     examples: Tuple[torch.Tensor, ...]
 
 

@@ -36,14 +36,20 @@ class HostCall(torch.nn.Module):
     def forward(self, inputs: List[torch.Tensor]) -> List[torch.Tensor]:
         """Results on the device of the inputs; `Error` where they are made otherwise than at compilation."""
         with on_host():
-            results = as_list(self.function.call(*[value.cpu() for value in inputs]))
+            results = as_list(self.function.call(*[value.to("cpu", dtype) for value, dtype in zip(inputs, self.function.dtypes)]))
         for result, example in zip(results, self.function.examples):
             if result.shape != example.shape or result.dtype != example.dtype:
                 raise Error(
                     f"poptorch.CPU: expected a result of {example.dtype} and shape {tuple(example.shape)} as at compilation, "
                     f"got {result.dtype} and {tuple(result.shape)}."
                 )
-        return [result.detach().to(inputs[0].device if inputs else "cpu") for result in results]
+        device = inputs[0].device if inputs else torch.device("cpu")
+        return [_between(result.detach().to(device)) for result in results]
+
+
+def _between(value: torch.Tensor) -> torch.Tensor:
+    """Half is float32 between the borders of a graph on a CPU, see `half.py`."""
+    return value.to(torch.float32) if value.dtype == torch.float16 and value.device.type == "cpu" else value
 
 
 class Branch(torch.nn.Module):

@@ -36,7 +36,8 @@ def trace_program(
     leaves = [leaf for leaf in flatten((args, kwargs))[0] if isinstance(leaf, torch.Tensor)]
     with recording(is_training) as record, torch.no_grad(), module_paths(model) as path:
         recorder = OpRecorder(trained, lambda: max(len(record.block_starts) - 1, 0), path)
-        with IpuSemantics(record, torch.device("meta"), leaves), recorder:
+        registered = {id(value): state[name] for name, value in (*model.named_parameters(), *model.named_buffers())}
+        with IpuSemantics(record, torch.device("meta"), leaves, registered), recorder:
             results = flatten(functional_call(model, state, args, kwargs))[0]
     starts = list(record.block_starts)
     return Program(

@@ -82,14 +82,10 @@ class CPU:
             return self.layer_to_call(*inputs)
         _need_inference(f"CPU({self.ID!r})")
         with _disable_current_modes(), torch._C.DisableTorchFunction(), on_host():
-            examples = as_list(self.layer_to_call(*[torch.zeros(tuple(x.shape), dtype=_dtype(x)) for x in inputs]))
-        results = capture_host_call(HostFunction(self.layer_to_call, tuple(examples)), inputs)
+            dtypes = tuple(x.dtype for x in inputs)
+            examples = as_list(self.layer_to_call(*[torch.zeros(tuple(x.shape), dtype=x.dtype) for x in inputs]))
+        results = capture_host_call(HostFunction(self.layer_to_call, dtypes, tuple(examples)), inputs)
         return results[0] if len(results) == 1 else results
-
-
-def _dtype(tensor: torch.Tensor) -> torch.dtype:
-    with torch._C.DisableTorchFunction():
-        return tensor.dtype
 
 
 def custom_op(
