@@ -81,3 +81,17 @@ def test_what_costs_is_what_the_update_keeps():
 def test_another_poptorch_has_no_workload():
     with pytest.raises(TypeError, match=r"expected a model wrapped by the IPU Model's poptorch, got torch\.nn\.modules\.linear\.Linear"):
         ipu_model.estimate(torch.nn.Linear(2, 2), torch.ones(1, 2))
+
+
+def test_the_dearest_group_in_use_counts():
+    """Defaults that no group has cost nothing; of the groups that there are the one with most passes counts."""
+
+    def passes(*decays):
+        def make(parameters):
+            groups = [{"params": [parameter], "weight_decay": decay} for parameter, decay in zip(parameters, decays)]
+            return torch.optim.SGD(groups, lr=0.1, weight_decay=0.5)
+
+        return settings(make).optimizer.passes
+
+    assert passes(0.0, 0.0) == 1  # w - lr g
+    assert passes(0.0, 0.1) == passes(0.1, 0.1) == 2  # g + d w before it

@@ -61,6 +61,9 @@ class RunSettings:
         cache_folder: where captured programs are kept.
         report_folder: where the cost model's report is wanted.
         name: of the model in reports.
+        shows_progress: a bar is shown while compiling, and the time is measured.
+        expects_any_attribute: attributes of an optimizer that have no effect are not warned of.
+        graph_options: names of options that are for the graph compiler.
     """
 
     layout: Layout = Layout(1, 1, 1)
@@ -88,6 +91,9 @@ class RunSettings:
     cache_folder: Optional[str] = None
     report_folder: Optional[str] = None
     name: Optional[str] = None
+    shows_progress: bool = True
+    expects_any_attribute: bool = False
+    graph_options: Tuple[str, ...] = ()
 
     def location(self, kind: str) -> Location:
         """Where a kind of tensor lives."""

@@ -55,7 +55,7 @@ def _by_ipu(proportions: Mapping[int, float]) -> Tuple[float, ...]:
 
 def _dearest_group(rule: Optional[Rule]) -> UpdateCost:
     """Of the parameter groups, which differ by whether they decay or have momentum, the one that costs most."""
-    costs = [] if rule is None else [update_cost(rule, index) for index in range(len(rule.groups))]
+    costs = [] if rule is None else [update_cost(rule, index) for index in sorted(set(rule.group_of.values()))]
     return max(costs, key=lambda cost: (cost.state_bytes, cost.passes), default=UpdateCost())
 
 

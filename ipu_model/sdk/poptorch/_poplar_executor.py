@@ -32,7 +32,7 @@ from ._executor.printing import module_repr
 from ._executor.profile import write_profile
 from ._executor.replica_grouping import ParameterGroups, ParameterProxy
 from ._executor.run import Inputs, Runner
-from ._executor.run_settings import executor_options, run_settings
+from ._executor.run_settings import attached_options, executor_options, run_settings, strategy_of
 from .enums import ConnectionType
 from .options import Options
 
@@ -70,7 +70,7 @@ class PoplarExecutor:
             optimizer = optim.SGD(user.parameters(), lr=0.01)
         if training and optimizer is not None:
             adapt_options(self._options, optimizer)
-            self._link = OptimizerLink(optimizer, self._host, memory, run_settings(self._options), self._options._relax_optimizer_checks)
+            self._link = OptimizerLink(optimizer, self._host, memory, run_settings(self._options))
         self._settings = run_settings(self._options)
         self._groups = ParameterGroups(self._settings)
         self._clock, self._anchors = RunClock(), Anchors(self._settings.anchors)
@@ -141,7 +141,7 @@ class PoplarExecutor:
         """How long compiling took."""
         if self._compiled is None:
             raise Error("Please compile the model before asking for its compilationTime.")
-        if not self._options._show_compilation_progress_bar:
+        if not self._settings.shows_progress:
             raise Error("Please set showCompilationProgressBar option to True: the time is measured with the bar.")
         return datetime.timedelta(seconds=self._compiled.seconds)
 
@@ -153,10 +153,9 @@ class PoplarExecutor:
         inputs = self._args_parser.canonical(args, kwargs)
         check_inputs(flatten(inputs)[0])
         arguments = self._args_parser.describe(*inputs)
-        with compilation_progress(self._options._show_compilation_progress_bar), host_random_kept():
-            check_options(self._settings, self._options._Popart.options)
-            strategy = self._options._execution_strategy
-            compiled = compile_model(self._host, self._memory, self._groups, self._settings, inputs, arguments, strategy)
+        with compilation_progress(self._settings.shows_progress), host_random_kept():
+            check_options(self._settings)
+            compiled = compile_model(self._host, self._memory, self._groups, self._settings, inputs, arguments, strategy_of(self._options))
         write_profile(self.ipu_model_workload(*args, **kwargs))
         self._use(compiled)
 
@@ -170,8 +169,8 @@ class PoplarExecutor:
     def ipu_model_workload(self, *args: Any, **kwargs: Any) -> Workload:
         """What the cost model is asked about, for inputs of combined-batch shape."""
         inputs = micro_batch(self._args_parser.canonical(args, kwargs), self._settings)
-        place = self._options._execution_strategy.place
-        return Workload(self._host.runs, inputs, self._training, place, self._settings, None if self._link is None else self._link.rule)
+        rule = None if self._link is None else self._link.rule
+        return Workload(self._host.runs, inputs, self._training, strategy_of(self._options).place, self._settings, rule)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the compiled model on a combined batch; compiles first where needed."""
@@ -383,10 +382,7 @@ def load(filename: str, edit_opts_fn: Optional[Callable[[Options], None]] = None
     """
     stored = read_executable(filename)
     assert stored.model is not None, f"{filename} was saved with export_model=False: wrap the model and call loadExecutable({filename!r})"
-    options = stored.options.clone()
-    options._unfreeze()
-    options.deleteIfExists("ipu_version")
-    options.connectionType(ConnectionType.Always)
+    options = attached_options(stored.options)
     if edit_opts_fn is not None:
         edit_opts_fn(options)
     is_training = stored.compiled.is_training

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, Mapping, Sequence
+from typing import Any, Sequence
 
 import torch
 
@@ -31,11 +31,11 @@ def check_inputs(leaves: Sequence[Any]) -> None:
             raise Error(f"Zero-sized tensors are unsupported: an input has shape {tuple(leaf.shape)}.")
 
 
-def check_options(settings: RunSettings, popart: Mapping[str, Any]) -> None:
+def check_options(settings: RunSettings) -> None:
     """`Error` for options that a program without hardware cannot have, and for unknown PopART options."""
     if settings.counts_cycles:
         raise Error("Cycle count logging is only supported on actual IPU hardware: leave out Options.logCycleCount(True).")
-    for key in popart:
+    for key in settings.graph_options:
         check_key(key)
 
 

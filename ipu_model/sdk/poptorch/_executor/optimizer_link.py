@@ -17,10 +17,10 @@ from ipu_model.runtime.gradients.loss_scaling import LossScaler
 from ipu_model.runtime.gradients.reduction import Reduction
 
 from .. import optim
-from ..enums import MeanReductionStrategy
 from ..options import Options
 from .host_module import HostModule
 from .optimizer_rule import build_rule, device_values, group_from_values, is_constant, optimizer_kind, warn_of_python_code
+from .run_settings import keep_running_means
 
 logger = logging.getLogger("poptorch::python")
 _SEPARATOR = "___"
@@ -42,11 +42,8 @@ State = Dict[str, Any]
 
 def adapt_options(options: Options, optimizer: Any) -> None:
     """Accumulators in half keep running means, so that they do not overflow; the executor's own options say so."""
-    training = options.Training
-    if _accumulates_in_half(optimizer) and training.meanAccumulationAndReplicationReductionStrategy != MeanReductionStrategy.Running:
-        options._unfreeze()
-        training.setMeanAccumulationAndReplicationReductionStrategy(MeanReductionStrategy.Running)
-        options._freeze()
+    if _accumulates_in_half(optimizer):
+        keep_running_means(options)
 
 
 def _accumulates_in_half(optimizer: Any) -> bool:
@@ -61,7 +58,7 @@ class OptimizerLink:
         scaler: the loss scale of the device.
     """
 
-    def __init__(self, optimizer: Any, host: HostModule, memory: DeviceMemory, settings: RunSettings, is_relaxed: bool) -> None:
+    def __init__(self, optimizer: Any, host: HostModule, memory: DeviceMemory, settings: RunSettings) -> None:
         optimizer_kind(optimizer)
         warn_of_python_code(optimizer)
         self.optimizer = optimizer
@@ -76,7 +73,7 @@ class OptimizerLink:
         self._overrides: Dict[str, Dict[str, float]] = {}  # loaded values in use, by parameter, over what the optimizer says
         self._expected = _attributes(optimizer)
         self._warned: Set[str] = set()
-        self._level = logging.DEBUG if is_relaxed else logging.WARNING
+        self._level = logging.DEBUG if settings.expects_any_attribute else logging.WARNING
 
     # ---- what the device computes with
 

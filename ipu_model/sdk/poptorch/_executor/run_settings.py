@@ -10,7 +10,8 @@ from ipu_model.runtime.device.layout import Layout
 from ipu_model.runtime.device.settings import Anchor, Location, OutputRule, RunSettings
 from ipu_model.runtime.errors import Error
 
-from ..enums import CommGroupType, MeanReductionStrategy, OutputMode, ReductionType
+from .._placement.blocks import ExecutionStrategy
+from ..enums import CommGroupType, ConnectionType, MeanReductionStrategy, OutputMode, ReductionType
 from ..options import Options
 
 _KINDS = ("activation", "weight", "optimizer", "accumulator")
@@ -37,6 +38,26 @@ def executor_options(options: Optional[Options], is_training: bool) -> Options:
         )
     own._freeze()
     return own
+
+
+def keep_running_means(options: Options) -> None:
+    """Have accumulators keep running means, whatever was chosen."""
+    options._unfreeze()
+    options.Training.setMeanAccumulationAndReplicationReductionStrategy(MeanReductionStrategy.Running)
+    options._freeze()
+
+
+def attached_options(options: Options) -> Options:
+    """A copy, free to change, of options under which a model was compiled for a device that was not there."""
+    copied = options.clone()
+    copied._unfreeze()
+    copied.deleteIfExists("ipu_version")
+    return copied.connectionType(ConnectionType.Always)
+
+
+def strategy_of(options: Options) -> ExecutionStrategy:
+    """What places the blocks that forward begins, and numbers those without an id."""
+    return options._execution_strategy
 
 
 def run_settings(options: Options) -> RunSettings:
@@ -69,6 +90,9 @@ def run_settings(options: Options) -> RunSettings:
         cache_folder=popart["cachePath"] if popart.get("enableEngineCaching") else None,
         report_folder=_report_folder(popart),
         name=options.model_name if options.exists("model_name") else None,
+        shows_progress=options._show_compilation_progress_bar,
+        expects_any_attribute=options._relax_optimizer_checks,
+        graph_options=tuple(popart),
     )
 
 
