@@ -78,6 +78,15 @@ class _PhasedExecution(ExecutionStrategy):
             placed.append(PlacedBlock(start.block_id, number, self._default_ipu(number, position) if chosen is None else chosen))
         return placed
 
+    def backendOptions(self) -> Dict[str, int]:
+        """What `Options.toDict` says of the strategy."""
+        return {
+            "execution_mode": 2,
+            "separate_backward_phase": self._separate_backward_phase,
+            "tensors_liveness": int(self._liveness),
+            "serial_phases_execution": self.is_serial,
+        }
+
     def _default_ipu(self, phase: int, position: int) -> int:
         raise NotImplementedError
 
