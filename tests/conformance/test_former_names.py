@@ -52,3 +52,11 @@ def test_autocasting_is_accepted_and_said_to_do_nothing(caplog):
 def test_unknown_options_name_the_nearest(wrong, nearest):
     with pytest.raises(AttributeError, match=f"'{nearest}'" if "ipu_model" in sys.modules else wrong):
         getattr(poptorch.Options(), wrong)
+
+
+@pytest.mark.skipif("ipu_model" not in sys.modules, reason="advice of the IPU Model")
+def test_unknown_options_that_resemble_none_list_what_there_is():
+    with pytest.raises(AttributeError, match="known: .*device_iterations"):
+        poptorch.Options().nothingLikeIt  # noqa: B018
+    with pytest.raises(AttributeError, match="known: .*setPartialsType"):
+        poptorch.Options().Precision.nothingLikeIt  # noqa: B018

@@ -45,8 +45,9 @@ class OptionStore:
         """The nearest setter or group, or else the known values."""
         names = [name for name in (*dir(type(self)), *self.__dict__.get("_groups", {})) if not name.startswith("_")]
         lower = {name.lower(): name for name in names}
-        nearest = difflib.get_close_matches(key.lower().replace("_", ""), list(lower), 1)
-        return f"the nearest name is {lower[nearest[0]]!r}" if nearest else f"known values: {', '.join(sorted(self._values))}"
+        nearest = difflib.get_close_matches(key.lower().replace("_", ""), list(lower), 1, cutoff=0.7)
+        known = sorted(self._values) or [name for name in names if name not in dir(OptionStore)]
+        return f"the nearest name is {lower[nearest[0]]!r}" if nearest else f"known: {', '.join(known)}"
 
     def __setattr__(self, key: str, value: Any) -> None:
         if key in self.__dict__:
