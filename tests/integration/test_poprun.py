@@ -50,7 +50,7 @@ def program(tmp_path, text):
 
 def results(done):
     """Losses, and hashes of the weights, of a REPLICAS program; instances print their lines in any order."""
-    lines = [line.split("] ", 1)[1] if line[1:2].isdigit() else line for line in done.stdout.splitlines()]
+    lines = [line.split("] ", 1)[1] if line[:1] == "[" and line[1:2].isdigit() else line for line in done.stdout.splitlines()]
     assert done.returncode == 0, done.stderr
     return [line for line in lines if line.startswith("[[")], [line for line in lines if not line.startswith("[[")]
 
