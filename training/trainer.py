@@ -100,13 +100,16 @@ class Trainer:
 
     def _finish_epoch(self) -> None:
         position, cadence = self._position, self._run.cadence
+        is_last = position.epoch + 1 == self._run.epochs
+        validates = is_last or is_due(position.epoch + 1, cadence.validate_every_epochs)
+        if validates:
+            self._save(LAST)  # what was learnt outlives a validation that fails, by an unreadable picture for one
         position.epoch, position.call = position.epoch + 1, 0
-        is_last = position.epoch == self._run.epochs
         self._program.executor.copyWeightsToHost()
         share_buffers(self._program.network)
         self._average.update(self._program.network.state_dict(), position.epoch)
         names = [LAST]
-        if is_due(position.epoch, cadence.validate_every_epochs) or is_last:
+        if validates:
             top1 = self._validate()
             if top1 > position.best_top1:
                 position.best_top1, position.best_epoch = top1, position.epoch

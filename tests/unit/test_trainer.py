@@ -256,6 +256,36 @@ def test_a_run_that_is_stopped_anywhere_goes_on_bit_for_bit(tmp_path_factory, st
         assert checkpoint[key] == expected[key], key
 
 
+def test_what_was_learnt_outlives_a_validation_that_fails(tmp_path):
+    """The run goes on with that validation, and ends as one that was never disturbed."""
+    whole, parts, checkpoint = tmp_path / "whole", tmp_path / "parts", tmp_path / "parts" / "checkpoints" / "last.pt"
+    fields = dict(averaging="exponential", optimizer="sgd", schedule="cosine", warmup_epochs=0.5)
+    trainer_in(whole, Device(), **fields).train()
+    with pytest.raises(OSError, match="unreadable"):
+        broken = trainer_in(parts, Device(), **fields)
+        broken._validator = BrokenValidator(broken._validator, fails_at=2)
+        broken.train()
+    assert load_checkpoint(checkpoint)["position"]["update"] == 2 * CALLS
+    trainer = trainer_in(parts, Device(), **fields)
+    trainer.restore(load_checkpoint(checkpoint))
+    assert trainer.train()[1] == 0
+    assert rows(parts, "validation.csv") == rows(whole, "validation.csv")
+    assert load_checkpoint(checkpoint)["averaging"] == load_checkpoint(whole / "checkpoints" / "last.pt")["averaging"]
+
+
+class BrokenValidator:
+    """Fails in one of its calls, as a set with too many unreadable pictures does."""
+
+    def __init__(self, validator, fails_at):
+        self.validator, self.calls, self.fails_at = validator, 0, fails_at
+
+    def __call__(self, kinds):
+        self.calls += 1
+        if self.calls == self.fails_at:
+            raise OSError("unreadable")
+        return self.validator(kinds)
+
+
 def test_a_signal_ends_with_its_exit_code_and_a_checkpoint(tmp_path):
     device = Device(stop_after=2)
     summary, code = trainer_in(tmp_path, device).train()
@@ -269,7 +299,7 @@ def test_checkpoints_between_ends_of_epochs(tmp_path, monkeypatch):
         "training.run.keeping.save_checkpoint", lambda path, payload: saved.append((path.name, payload["position"]["update"]))
     )
     trainer_in(tmp_path, Device(), epochs=1, checkpoint_every_steps=2).train()
-    assert saved == [("last.pt", 2), ("last.pt", 3), ("best.pt", 3)]
+    assert saved == [("last.pt", 2), ("last.pt", 3), ("last.pt", 3), ("best.pt", 3)]  # before validation, and after it
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_what_was_written(tmp_path):
