@@ -7,7 +7,9 @@ import time
 from typing import Callable, Dict, List
 
 
-def measure_in_turn(candidates: Dict[str, Callable[[], object]], rounds: int, warmup: int = 2) -> Dict[str, float]:
+def measure_in_turn(
+    candidates: Dict[str, Callable[[], object]], rounds: int, warmup: int = 2, clock: Callable[[], float] = time.perf_counter
+) -> Dict[str, float]:
     """Median seconds of each candidate over rounds in which they take turns, so that noise of the machine meets all of them."""
     for _ in range(warmup):
         for run in candidates.values():
@@ -15,7 +17,7 @@ def measure_in_turn(candidates: Dict[str, Callable[[], object]], rounds: int, wa
     seconds: Dict[str, List[float]] = {name: [] for name in candidates}
     for _ in range(rounds):
         for name, run in candidates.items():
-            start = time.perf_counter()
+            start = clock()
             run()
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(clock() - start)
     return {name: statistics.median(values) for name, values in seconds.items()}
