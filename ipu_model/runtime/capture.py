@@ -19,6 +19,7 @@ from .forward.checks import bindings_checked, check_overlap, host_constant
 from .forward.host_tensors import is_host_tensor
 from .forward.recording import BlockIds, BlockStart, Recording, recording
 from .forward.semantics import IpuSemantics, reads_a_value
+from .forward.truncated_normal import drawn_without_rejection
 from .graph.aliases import check_constants, copy_aliased_outputs, read_statistics_of_before, written_arguments, written_in_place
 from .graph.cache import Found, TraceCache, without_marks
 from .graph.half import emulate_half_in_float32
@@ -242,7 +243,7 @@ def _trace(step: _Step, example: Tuple[Any, ...]) -> fx.GraphModule:
     torch.distributions.Distribution.set_default_validate_args(False)
     fakes = FakeTensorMode(allow_non_fake_inputs=True)
     try:
-        with warnings.catch_warnings(), fakes:
+        with warnings.catch_warnings(), drawn_without_rejection(), fakes:
             warnings.filterwarnings("ignore", category=UserWarning, module=r"torch\.")
             # oneDNN's recurrent layers have no backward pass on fake tensors; how others compute is chosen when the graph runs.
             with torch.backends.mkldnn.flags(enabled=False):

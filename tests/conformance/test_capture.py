@@ -193,6 +193,46 @@ def test_ctc_loss_trains_like_torch(as_tensor, as_input, reduction, labels):
     torch.testing.assert_close(model.layer.weight.detach(), before - gradient)
 
 
+@pytest.mark.parametrize(("number", "reduction"), [(1, "mean"), (2, "sum")])
+def test_torch_s_own_ctc_loss_is_the_same(number, reduction):
+    class Reads(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(3, 4)
+
+        def forward(self, x, targets):
+            return torch.ctc_loss(self.layer(x).log_softmax(-1), targets, [6, 4], [2, 1], 0, number, False)
+
+    model, x, targets = Reads(), torch.randn(6, 2, 3), torch.tensor([[1, 2], [3, 1]])
+    expected = F.ctc_loss(model.layer(x).log_softmax(-1), targets, [6, 4], [2, 1], reduction=reduction)
+    (gradient,) = torch.autograd.grad(expected, model.layer.weight)
+    before = model.layer.weight.detach().clone()
+    loss = poptorch.trainingModel(model, optimizer=torch.optim.SGD(model.parameters(), lr=1.0))(x, targets)
+    torch.testing.assert_close(loss, expected.detach())
+    torch.testing.assert_close(model.layer.weight.detach(), before - gradient)
+
+
+@pytest.mark.parametrize("loss", [lambda p, t: F.ctc_loss(p, t, [1], [1], 0, "none"), lambda p, t: torch.ctc_loss(p, t, [1], [1], 0, 0)])
+def test_an_unreduced_ctc_loss_is_refused(loss):
+    with pytest.raises(poptorch.Error, match="ctc_loss with reduction='none'"):
+        poptorch.inferenceModel(lambda p, t: loss(p, t))(torch.zeros(1, 1, 4), torch.tensor([[1]]))
+
+
+def test_losses_of_torch_itself_count():
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = nn.Parameter(torch.zeros(2))
+
+        def forward(self, y):
+            return torch.binary_cross_entropy_with_logits(self.w, y, None, None, 1)  # 1: the mean
+
+    model = Model()
+    executor = poptorch.trainingModel(model, optimizer=torch.optim.SGD(model.parameters(), lr=1.0))
+    torch.testing.assert_close(executor(torch.tensor([0.0, 1.0])), torch.tensor(2.0).log())
+    assert model.w.tolist() == [-0.25, 0.25]  # gradient (sigmoid(0) - y) / 2
+
+
 def test_ctc_loss_of_impossible_targets_may_be_zero():
     def forward(p, t):
         return F.ctc_loss(p, t, [1], [3], reduction="sum", zero_infinity=True)  # three labels in one step

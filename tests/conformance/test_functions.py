@@ -103,6 +103,45 @@ def test_branches_in_loops_in_loops_look_at_their_condition_every_time(start):
     assert [result.item() for result in results] == [numbers[2], numbers[3], numbers[0]]
 
 
+class Normed(nn.Module):
+    """A norm in the body of a loop or branch; x has mean 2, and the statistics are those of the last batch."""
+
+    def __init__(self, wrap):
+        super().__init__()
+        self.norm, self.wrap = nn.BatchNorm1d(1, momentum=1.0), wrap
+
+    def forward(self, x):
+        def body(value):
+            self.norm(value)
+            return value * 2, self.norm.running_mean + value * 0
+
+        (_, inside) = self.wrap(body, x)
+        return inside[0], self.norm.running_mean * 1
+
+
+def in_a_loop(body, x):
+    return poptorch.for_loop(2, lambda value, seen: body(value), [x, x])
+
+
+def in_a_branch(body, x):
+    return poptorch.cond(x.sum() > 0, lambda v: body(v), [x], lambda v: (v, v), [x])
+
+
+def in_a_loop_in_a_branch(body, x):
+    return poptorch.cond(x.sum() > 0, lambda v: in_a_loop(body, v), [x], lambda v: (v, v), [x])
+
+
+@pytest.mark.parametrize(
+    ("wrap", "inside", "last"),
+    [(in_a_loop, 2, 4), (in_a_branch, 0, 2), (in_a_loop_in_a_branch, 2, 4)],  # means of the norm's batches: 2, then 4
+)
+def test_statistics_of_a_norm_in_a_body_are_those_of_before(wrap, inside, last):
+    executor = poptorch.inferenceModel(Normed(wrap).train())
+    x = torch.tensor([[1.0], [3.0]])
+    assert [value.item() for value in executor(x)] == [inside, 0]  # behind the body: from before it
+    assert [value.item() for value in executor(x)] == [inside if wrap is not in_a_branch else 2, last]
+
+
 def test_loops_and_branches_check_what_they_get():
     x = torch.ones(2)
     with pytest.raises(ValueError, match="^Object is not list"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from shared_models import run_function as run
@@ -145,6 +146,23 @@ def test_cpu_tensors_that_meet_the_device_are_told(caplog):
         assert any("on an IPU an error" in record.getMessage() for record in caplog.records)
 
 
+@pytest.mark.parametrize(
+    "make", [lambda: torch.LongTensor([1, 2]), lambda: torch.FloatTensor([1, 2]), lambda: torch.from_numpy(np.array([1, 2]))]
+)
+def test_legacy_constructors_make_cpu_tensors(make, caplog):
+    with pytest.warns(UserWarning, match="cpu"):
+        returned = run(lambda x: (x * 2, make() + 1), torch.ones(2))[1]
+    assert returned.tolist() == [2, 3] and returned.dtype == make().dtype  # made on the CPU, nothing is narrowed
+    assert run(lambda x: x + make().to(x.device), torch.ones(2)).tolist() == [2, 3]
+    assert not any("A CPU tensor" in record.getMessage() for record in caplog.records)
+    try:
+        assert run(lambda x: x + make(), torch.ones(2)).tolist() == [2, 3]
+    except poptorch.Error as error:
+        assert "Expected an IPU tensor" in str(error)
+    else:
+        assert any("on an IPU an error" in record.getMessage() for record in caplog.records)
+
+
 def test_returned_cpu_tensors_are_told_with_their_device():
     outside = torch.ones(2)
     with pytest.warns(UserWarning, match="cpu"):
@@ -165,6 +183,9 @@ def test_returned_cpu_tensors_are_told_with_their_device():
         lambda x: [1, 2, 3][x.to(torch.int32).sum()],
         lambda x: x.numpy(),
         lambda x: torch.tensor([x[0], 1.0]),
+        lambda x: torch.Tensor([x[0], 1.0]),
+        lambda x: torch.FloatTensor([x[0], 1.0]),
+        lambda x: x.new([x[0], 1.0]),
         lambda x: torch.full((2,), x.sum()),
         lambda x: poptorch.for_loop(2, lambda v: v * v.sum().item(), [x])[0],
         lambda x: max(x[0], x[1]),

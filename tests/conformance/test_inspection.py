@@ -85,6 +85,27 @@ def test_anchored_gradients_and_weights():
         executor.getAnchoredTensor("unknown")
 
 
+def test_anchored_weights_after_their_updates():
+    torch.manual_seed(0)
+    model = Model()
+    x, y = data(8)  # two updates of two micro batches of two
+    expected, weight = [], nn.Linear(3, 2)
+    weight.load_state_dict(model.layer.state_dict())
+    for update in (slice(0, 4), slice(4, 8)):
+        gradients = torch.autograd.grad(F.mse_loss(weight(x[update]), y[update]), list(weight.parameters()))
+        for parameter, gradient in zip(weight.parameters(), gradients):
+            parameter.data -= 0.5 * gradient
+        expected.append(weight.weight.detach().clone())
+    chosen = options(2, 2)
+    chosen.anchorTensor("all", "UpdatedVar___layer.weight", poptorch.OutputMode.All)
+    chosen.anchorTensor("last", "UpdatedVar___layer.weight", poptorch.OutputMode.Final)
+    executor = poptorch.trainingModel(model, chosen, torch.optim.SGD(model.parameters(), lr=0.5))
+    executor(x, y)
+    torch.testing.assert_close(executor.getAnchoredTensor("all"), torch.cat(expected))
+    torch.testing.assert_close(executor.getAnchoredTensor("last"), model.layer.weight.detach())
+    assert "UpdatedVar___layer.weight" in executor.getTensorNames()
+
+
 def test_tensor_names():
     executor = poptorch.trainingModel(nn.Sequential(nn.Linear(2, 2), nn.Flatten()))
     with pytest.raises(AssertionError):

@@ -66,6 +66,12 @@ def test_options_freeze_after_first_use(use):
             change()
 
 
+def test_shallow_copies_share_their_values():
+    options = poptorch.Options()
+    copy.copy(options).deviceIterations(4).Training.gradientAccumulation(5)
+    assert (options.device_iterations, options.Training.gradient_accumulation) == (4, 5)  # as Python's copies do
+
+
 def test_clones_are_independent_and_unfrozen():
     options = poptorch.Options().deviceIterations(2)
     poptorch.inferenceModel(torch.nn.Linear(2, 2), options)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 import poptorch
@@ -46,6 +49,18 @@ def test_random_numbers_have_their_moments(name, dtype):
     for drawn in (moments(function, x), moments(lambda x: function(x * 1), x)):  # an input, and a value in between
         assert abs(drawn[0] - mean) < 0.06 * max(deviation, 1)  # 20,000 numbers: 8 deviations of their mean
         assert abs(drawn[1] - deviation) < 0.06 * max(deviation, 1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize(("a", "b"), [(-1.0, 1.0), (1.5, 3.0)])  # torch rejects the first in one way, the second in another
+def test_truncated_normal_numbers(a, b, dtype):
+    executor = poptorch.inferenceModel(lambda x: nn.init.trunc_normal_(torch.empty_like(x), 0.0, 1.0, a, b))
+    drawn = executor(torch.zeros(20000, dtype=dtype)).double()
+    phi = [math.exp(-bound * bound / 2) / math.sqrt(2 * math.pi) for bound in (a, b)]
+    share = (math.erf(b / math.sqrt(2)) - math.erf(a / math.sqrt(2))) / 2
+    assert a <= drawn.min().item() and drawn.max().item() <= b
+    assert abs(drawn.mean().item() - (phi[0] - phi[1]) / share) < 0.03  # 20,000 numbers: 7 deviations of their mean
+    assert nn.init.trunc_normal_(torch.empty(9), 0.0, 1.0, 1.0, 1.5).min() >= 1  # the host's own is as it was
 
 
 @pytest.mark.parametrize("fill", [lambda x: x.random_(3, 7), lambda x: torch.randint(3, 7, tuple(x.shape))])

@@ -20,6 +20,19 @@ from .state import DeviceState
 _T = TypeVar("_T")
 
 
+@dataclass(frozen=True)
+class Watch:
+    """Sees what a call does.
+
+    Attributes:
+        micro_batch: gets (iteration, step, replica, gradients) of every micro batch.
+        update: gets the iteration whose weight update is done.
+    """
+
+    micro_batch: Callable[[int, int, int, Sequence[torch.Tensor]], None]
+    update: Callable[[int], None]
+
+
 @dataclass
 class Call:
     """What one call brings and takes.
@@ -28,14 +41,14 @@ class Call:
         micro_batch: gives the leaves of (args, kwargs) of a chunk by its number.
         outputs: collects what the output mode returns.
         clock: times of inputs and outputs.
-        watch: sees (iteration, step, replica, gradients) of every micro batch; None where nobody looks.
+        watch: None where nobody looks.
     """
 
     layout: Layout
     micro_batch: Callable[[int], Sequence[Any]]
     outputs: OutputCollector
     clock: Clock = field(default_factory=Clock)
-    watch: Optional[Callable[[int, int, int, Sequence[torch.Tensor]], None]] = None
+    watch: Optional[Watch] = None
 
 
 class _Device:
@@ -69,7 +82,7 @@ class _Device:
         if call.outputs.add(iteration, step, replica, result):
             call.clock.end.append(perf_counter())
         if call.watch is not None:
-            call.watch(iteration, step, replica, gradients)
+            call.watch.micro_batch(iteration, step, replica, gradients)
         return gradients
 
 
@@ -99,6 +112,8 @@ def run_training(
     for iteration in range(call.layout.device_iterations):
         reduced = _gradients(device, iteration, reduction, scaler)
         update(scaler.unscale(reduced))
+        if call.watch is not None:
+            call.watch.update(iteration)
         state.random.advance()
 
 

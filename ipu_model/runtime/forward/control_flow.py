@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, List, Sequence
+from typing import Any, Callable, Dict, List, Sequence, Tuple
 
 import torch
+from torch import fx
 
 from ..errors import Error
 from ..operators import define_operator
@@ -55,6 +56,19 @@ def capture_region(body: Callable[..., Any], inputs: Sequence[torch.Tensor], cou
         if not isinstance(value, torch.Tensor):
             raise Error(f"The body of for_loop or cond returns tensors, got {type(value).__name__} at index {index}.")
     return OPERATORS.end_region(_on_device(outputs), region, count)
+
+
+def open_regions(nodes: Sequence[fx.Node]) -> Dict[fx.Node, Tuple[fx.Node, ...]]:
+    """For each node of a captured graph the beginnings of the bodies that it is in, the outermost first."""
+    around: Tuple[fx.Node, ...] = ()
+    regions: Dict[fx.Node, Tuple[fx.Node, ...]] = {}
+    for node in nodes:
+        if node.target is OPERATORS.end_region.default:
+            around = around[:-1]
+        regions[node] = around
+        if node.target is OPERATORS.begin_region.default:
+            around = (*around, node)
+    return regions
 
 
 def capture_host_call(function: HostFunction, inputs: Sequence[torch.Tensor]) -> List[torch.Tensor]:

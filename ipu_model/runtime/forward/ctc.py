@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, List, Sequence, Tuple, Union
+from typing import Any, Dict, List, Sequence, Tuple, Union
 
 import torch
 
+from ..errors import Error
 from ..operators import define_operator
 
 
@@ -54,6 +55,7 @@ class _CtcLosses(torch.autograd.Function):
         return (gradient, *[None] * 5)
 
 
+_BY_NUMBER: Dict[Union[str, int], str] = {0: "none", 1: "mean", 2: "sum"}
 Lengths = Union[torch.Tensor, Sequence[int], int]
 
 
@@ -63,7 +65,7 @@ def ctc_loss(
     input_lengths: Lengths,
     target_lengths: Lengths,
     blank: int = 0,
-    reduction: str = "mean",
+    reduction: Union[str, int] = "mean",
     zero_infinity: bool = False,
 ) -> torch.Tensor:
     """torch.nn.functional.ctc_loss with lengths as tensors of the device or as numbers; reductions "mean" and "sum".
@@ -71,14 +73,21 @@ def ctc_loss(
     Args:
         log_probs: [T, N, C], or [T, C] for one sample.
         targets: [N, S], or the labels of all samples one after another.
+        reduction: also by torch.ctc_loss's numbers, 1 and 2.
+
+    Raises:
+        Error: another reduction.
     """
+    name = _BY_NUMBER.get(reduction, str(reduction))
+    if name not in ("mean", "sum"):
+        raise Error(f"ctc_loss with reduction={name!r} is not supported on the IPU: use 'mean' or 'sum'.")
     probs = log_probs if log_probs.dim() == 3 else log_probs.unsqueeze(1)
     inputs, labels = (_as_lengths(lengths, probs.device) for lengths in (input_lengths, target_lengths))
     losses = _CtcLosses.apply(probs, targets.to(torch.int64), inputs, labels, blank, zero_infinity)
     assert isinstance(losses, torch.Tensor)
     if zero_infinity:
         losses = torch.where(losses == float("inf"), torch.zeros_like(losses), losses)
-    return losses.sum() if reduction == "sum" else (losses / labels.clamp(min=1).to(losses.dtype)).mean()
+    return losses.sum() if name == "sum" else (losses / labels.clamp(min=1).to(losses.dtype)).mean()
 
 
 def _as_lengths(lengths: Lengths, device: torch.device) -> torch.Tensor:

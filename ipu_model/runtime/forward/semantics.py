@@ -36,18 +36,20 @@ _FACTORIES = {
 _LIKES = {torch.full_like, torch.zeros_like}  # of a tensor on the CPU they make one on the device too
 
 LOSSES = {
-    getattr(F, name)
+    getattr(module, name)
+    for module in (F, torch)
     for name in (
         "l1_loss mse_loss smooth_l1_loss huber_loss nll_loss cross_entropy binary_cross_entropy binary_cross_entropy_with_logits kl_div "
         "poisson_nll_loss hinge_embedding_loss soft_margin_loss multilabel_soft_margin_loss cosine_embedding_loss "
         "margin_ranking_loss triplet_margin_loss ctc_loss"
     ).split()
+    if hasattr(module, name)
 }
 
 # What needs the value of a tensor: on the device there is none before the graph runs.
 _READ_NAMES = "item tolist numpy __bool__ __int__ __float__ __complex__ __index__ __array__ __contains__ is_nonzero equal allclose"
 _READS = {getattr(torch.Tensor, name) for name in _READ_NAMES.split()} | {torch.is_nonzero, torch.equal, torch.allclose}
-_FROM_NUMBERS = (torch.tensor, torch.as_tensor, torch.Tensor.new_tensor)  # of a list they take the elements' values
+_FROM_NUMBERS = (torch.tensor, torch.as_tensor, torch.Tensor.new_tensor, torch.Tensor.new)  # of a list they take the elements' values
 _TEXTS = (torch.Tensor.__repr__, torch.Tensor.__format__, torch.Tensor.__str__)
 
 _DTYPE: Any = torch.Tensor.dtype.__get__  # type: ignore[attr-defined]
@@ -186,7 +188,7 @@ def _random(tensor: torch.Tensor, *bounds: Any, **named: Any) -> torch.Tensor:
     return tensor.copy_(torch.randint(low, high, tuple(tensor.shape), device=tensor.device))
 
 
-_REPLACED = {F.one_hot: _one_hot, F.ctc_loss: ctc_loss, torch.Tensor.random_: _random}
+_REPLACED = {F.one_hot: _one_hot, F.ctc_loss: ctc_loss, torch.ctc_loss: ctc_loss, torch.Tensor.random_: _random}
 
 
 def _check_support(func: Any, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> None:
@@ -201,5 +203,3 @@ def _check_support(func: Any, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> 
     weight = kwargs.get("weight", args[2] if len(args) > 2 else None)
     if func in (F.cross_entropy, F.nll_loss) and weight is not None:
         raise Error(f"Class weights in {func.__name__} are not supported on the IPU: weigh the unreduced loss instead.")
-    if func is F.ctc_loss and kwargs.get("reduction", "mean") == "none":
-        raise Error("ctc_loss with reduction='none' is not supported on the IPU: use 'mean' or 'sum'.")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import operator
-from typing import Any, List, Set, Tuple
+from typing import Any, Dict, List, Set, Tuple
 
 import torch
 from torch import fx
 from torch.utils import _pytree as pytree
 
 from ..errors import Error
+from ..forward.control_flow import open_regions
 
 _STATISTICS = ("running_mean", "running_var")
 
@@ -70,18 +71,30 @@ def written_arguments(graph_module: fx.GraphModule) -> Set[int]:
 
 
 def read_statistics_of_before(graph: fx.Graph) -> None:
-    """What forward reads of a batch norm's running statistics behind the norm are the values from before it, as on the device."""
+    """What forward reads of a batch norm's running statistics behind the norm are the values from before it, as on the device.
+
+    Outside of the loop or branch that the norm is in they are the values from before the loop or branch.
+    """
     nodes = list(graph.nodes)
     order = {node: position for position, node in enumerate(nodes)}
+    regions = open_regions(nodes)
     for norm in reversed(nodes):
         for statistic in _statistics_written(norm):
-            readers = [user for user in statistic.users if order.get(user, 0) > order[norm] and statistic not in _targets(user)]
-            if readers:
-                with graph.inserting_before(norm):
-                    before = graph.call_function(torch.ops.aten.clone.default, (statistic,))
-                before.meta.update(statistic.meta)
-                for reader in readers:
-                    reader.replace_input_with(statistic, before)
+            befores: Dict[fx.Node, fx.Node] = {}  # by the node that they are in front of
+            for reader in list(statistic.users):
+                if order.get(reader, 0) <= order[norm] or statistic in _targets(reader):
+                    continue
+                place = next((begin for begin in regions[norm] if begin not in regions[reader]), norm)
+                if place not in befores:
+                    befores[place] = _value_before(place, statistic)
+                reader.replace_input_with(statistic, befores[place])
+
+
+def _value_before(place: fx.Node, value: fx.Node) -> fx.Node:
+    with place.graph.inserting_before(place):
+        before = place.graph.call_function(torch.ops.aten.clone.default, (value,))
+    before.meta.update(value.meta)
+    return before
 
 
 def _statistics_written(node: fx.Node) -> List[fx.Node]:

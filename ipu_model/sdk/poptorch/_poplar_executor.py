@@ -342,7 +342,7 @@ class PoplarExecutor:
         raise Error("Please run the model at least once before asking for cycles; only hardware counts them.")
 
     def getTensorNames(self) -> List[str]:
-        """Names that `Options.anchorTensor` takes: parameters, buffers, and gradients of trainable parameters."""
+        """Names that `Options.anchorTensor` takes: parameters, buffers, gradients of trainable parameters, and these after an update."""
         assert self._compiled is not None, "compile the model before asking for its tensor names"
         return self._compiled.tensor_names
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Callable, Dict, Optional, Sequence
+import functools
+from typing import Dict, Iterable, Optional, Sequence
 
 import torch
 
 from ipu_model.runtime.device.layout import Layout, OutputCollector
+from ipu_model.runtime.device.loop import Watch
 from ipu_model.runtime.device.settings import Anchor
 from ipu_model.runtime.device.state import DeviceState
 
 from .compiled import Compiled
-
-Watch = Callable[[int, int, int, Sequence[torch.Tensor]], None]
 
 
 class Anchors:
@@ -29,11 +29,17 @@ class Anchors:
         self._collected = {name: OutputCollector(layout, anchor.rule.mode, anchor.rule.period) for name, anchor in self._anchors.items()}
         find = {name: compiled.find(anchor.tensor_name) for name, anchor in self._anchors.items()}
 
-        def watch(iteration: int, step: int, replica: int, gradients: Sequence[torch.Tensor]) -> None:
-            for name, collector in self._collected.items():
-                collector.add(iteration, step, replica, [find[name](state, replica, gradients).clone()])
+        updated = {name for name, anchor in self._anchors.items() if compiled.is_of_update(anchor.tensor_name)}
 
-        return watch
+        def collect(names: Iterable[str], iteration: int, step: int, replica: int, gradients: Sequence[torch.Tensor]) -> None:
+            for name in names:
+                self._collected[name].add(iteration, step, replica, [find[name](state, replica, gradients).clone()])
+
+        def after_update(iteration: int) -> None:
+            for replica in range(layout.replication_factor):
+                collect(updated, iteration, layout.gradient_accumulation - 1, replica, ())
+
+        return Watch(functools.partial(collect, self._anchors.keys() - updated), after_update)
 
     def tensor(self, short_name: str) -> torch.Tensor:
         """A watched tensor of the last call, batched like an output of its mode."""

@@ -25,7 +25,7 @@ from .hooks import compile_hooks, substitutions
 from .host_module import HostModule
 from .replica_grouping import ParameterGroups
 
-_GRADIENT = "Gradient___"
+_GRADIENT, _UPDATED = "Gradient___", "UpdatedVar___"
 Call = Tuple[Tuple[Any, ...], Dict[str, Any]]
 Find = Callable[[DeviceState, int, Sequence[torch.Tensor]], torch.Tensor]
 
@@ -53,8 +53,13 @@ class Compiled:
 
     @property
     def tensor_names(self) -> List[str]:
-        """Names of what can be watched: parameters, buffers, and gradients of trainable parameters."""
-        return [*self.parameters, *self.buffers, *(f"{_GRADIENT}{name}" for name in self.trainable)]
+        """Names of what can be watched: parameters, buffers, gradients of trainable parameters, and their values after an update."""
+        of_training = [f"{prefix}{name}" for prefix in (_GRADIENT, _UPDATED) for name in self.trainable]
+        return [*self.parameters, *self.buffers, *of_training]
+
+    def is_of_update(self, name: str) -> bool:
+        """Whether a tensor is there once for each weight update, not for each micro batch."""
+        return name.startswith(_UPDATED) and name[len(_UPDATED) :] in self.trainable
 
     def find(self, name: str) -> Find:
         """What gives a tensor by its name, of (state, replica, gradients); `Error` for a name that is not in `tensor_names`."""
@@ -64,6 +69,8 @@ class Compiled:
         if name in self.buffers:
             index = self.buffers.index(name)
             return lambda state, replica, gradients: state.buffers[replica][index]
+        if self.is_of_update(name):
+            return self.find(name[len(_UPDATED) :])
         parameter = name[len(_GRADIENT) :]
         if name.startswith(_GRADIENT) and parameter in self.trainable:
             index = self.trainable.index(parameter)
