@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Dict, List, Sequence, Tuple
 
-from ipu_model.program.ops import Op, Program
+from ipu_model.program.ops import Op, Program, Tensor
 from ipu_model.program.simplify import simplified
 
 from .hardware import Ipu, Machine
 from .memory import Memory, boundary_bytes, ipu_memory, liveness, stage_memory
+from .recomputation import micro_batch_ops, recomputation
 from .schedule import Timeline, timeline
 from .settings import Settings, Target
-from .work import Work, backward_work, forward_work
+from .work import Work, addition_work, backward_work, forward_work
 
 
 @dataclass(frozen=True)
@@ -22,19 +23,26 @@ class StageEstimate:
     Attributes:
         stage, ipu: its order in the pipeline, and the IPU of a replica that runs it.
         forward, backward: work of one micro batch; recomputation is in the backward pass.
-        transfer_cycles: of one micro batch, from the host or the stage before, in the forward pass.
+        input_cycles: of one micro batch's way from the host or the stage before, in the forward pass.
+        gradient_cycles: of its gradients' way to the stage before, in the backward pass.
     """
 
     stage: int
     ipu: int
     forward: Work
     backward: Work
-    transfer_cycles: float
+    input_cycles: float
+    gradient_cycles: float
 
     @property
     def cycles(self) -> float:
         """Of one micro batch, forward and backward."""
         return self.forward.cycles + self.backward.cycles + self.transfer_cycles
+
+    @property
+    def transfer_cycles(self) -> float:
+        """Of one micro batch, forward and backward."""
+        return self.input_cycles + self.gradient_cycles
 
 
 @dataclass(frozen=True)
@@ -138,10 +146,15 @@ def estimate_program(program: Program, settings: Settings, machine: Machine) -> 
     stages: List[StageEstimate] = []
     layers: Dict[str, float] = {}
     for stage, ipu in enumerate(program.stages.ipus):
-        works = micro_batch_work(program.ops_of_stage(stage), program.is_training, settings, settings.target(machine.ipu, ipu))
+        num_again = recomputation(program, stage, settings).operations if program.is_training else 0
+        works = micro_batch_work(micro_batch_ops(program, stage), program.is_training, num_again, settings.target(machine.ipu, ipu))
         for op, ahead, back in works:
             layers[op.path] = layers.get(op.path, 0.0) + ahead.cycles + back.cycles
-        stages.append(StageEstimate(stage, ipu, *total_work(works), transfer_cycles(program, stage, settings, machine.ipu)))
+        forward, backward = total_work(works)
+        if program.is_training:
+            backward += gradient_sum_work(program.ops_of_stage(stage), settings.target(machine.ipu, ipu))
+        backward += accumulation_work(program, stage, settings, settings.target(machine.ipu, ipu))
+        stages.append(StageEstimate(stage, ipu, forward, backward, *transfer_cycles(program, stage, settings, machine.ipu)))
     times = timeline(*pass_cycles(stages), settings.num_micro_batches(program.is_training), settings.schedule)
     images = program.micro_batch_size
     return Estimate(
@@ -162,22 +175,32 @@ def estimate_program(program: Program, settings: Settings, machine: Machine) -> 
 
 def pass_cycles(stages: Sequence[StageEstimate]) -> Tuple[List[float], List[float], List[int]]:
     """Forward and backward cycles of each stage for one micro batch, and its IPU: what schedules take."""
-    forward = [stage.forward.cycles + stage.transfer_cycles for stage in stages]
-    return forward, [stage.backward.cycles for stage in stages], [stage.ipu for stage in stages]
+    forward = [stage.forward.cycles + stage.input_cycles for stage in stages]
+    return forward, [stage.backward.cycles + stage.gradient_cycles for stage in stages], [stage.ipu for stage in stages]
 
 
-def micro_batch_work(ops: Sequence[Op], is_training: bool, settings: Settings, target: Target) -> List[Tuple[Op, Work, Work]]:
-    """Forward and backward work of a stage's operations for one micro batch.
-
-    Recomputation is a part of the backward work; a stage without a backward pass, as that of frozen layers, is not recomputed.
-    """
+def micro_batch_work(ops: Sequence[Op], is_training: bool, num_again: int, target: Target) -> List[Tuple[Op, Work, Work]]:
+    """Forward and backward work of a stage's operations for one micro batch; the first `num_again` run again in the backward pass."""
     works = []
-    is_recomputed = is_training and settings.is_recomputed and any(op.has_backward for op in ops)
-    for op in (op for op in ops if not op.is_once_per_update):
+    for position, op in enumerate(ops):
         ahead = forward_work(op, target)
         back = backward_work(op, target) if is_training else Work()
-        works.append((op, ahead, back + ahead if is_recomputed else back))
+        works.append((op, ahead, back + ahead if position < num_again else back))
     return works
+
+
+def gradient_sum_work(ops: Sequence[Op], target: Target) -> Work:
+    """A tensor that several operations read gets a gradient from each: all but the first are added."""
+    readers: Dict[int, int] = {}  # of the tensor that a number stands for now
+    sums = Work()
+    for op in (op for op in ops if op.has_backward):
+        for number, tensor in zip(op.reads[: op.input_gradients], op.inputs):
+            if readers.get(number, 0):
+                sums += addition_work(tensor, target)
+            readers[number] = readers.get(number, 0) + 1
+        if op.writes in op.reads:
+            readers[op.writes] = 0  # written over in place
+    return sums
 
 
 def total_work(works: Sequence[Tuple[Op, Work, Work]]) -> Tuple[Work, Work]:
@@ -208,16 +231,28 @@ def _macs_of_passes(op: Op, is_training: bool) -> int:
     return op.macs * (1 + (min(op.input_gradients, 1) + min(op.parameter_gradients, 1) if is_training else 0))
 
 
-def transfer_cycles(program: Program, stage: int, settings: Settings, chip: Ipu) -> float:
-    """Cycles of one micro batch's way to a stage: from the host to the first, over the links to the others.
+def transfer_cycles(program: Program, stage: int, settings: Settings, chip: Ipu) -> Tuple[float, float]:
+    """Cycles of one micro batch's way to a stage, from the host or over the links from the stage before, and of its gradients' way back.
 
     A replica uses the host's links of all its IPUs. With I/O tiles the host's transfer goes on beside the computation.
     """
     if stage > 0:
-        return boundary_bytes(program, stage, is_over_links=True) / chip.link_bytes_per_second * chip.clock_hz
+        cycles = boundary_bytes(program, stage, is_over_links=True) / chip.link_bytes_per_second * chip.clock_hz
+        has_gradient = program.is_training and any(op.has_backward for op in program.ops if program.stage_of(op) < stage)
+        return cycles, cycles if has_gradient else 0.0
     if settings.io_tiles:
-        return 0.0
-    return sum(tensor.bytes for tensor in program.inputs) / (chip.host_bytes_per_second * program.stages.ipus_per_replica) * chip.clock_hz
+        return 0.0, 0.0
+    host = chip.host_bytes_per_second * program.stages.ipus_per_replica
+    return sum(tensor.bytes for tensor in program.inputs) / host * chip.clock_hz, 0.0
+
+
+def accumulation_work(program: Program, stage: int, settings: Settings, target: Target) -> Work:
+    """Adding a micro batch's gradients to their sums: one pass over each trained variable; none where there is no accumulation."""
+    if not program.is_training or settings.gradient_accumulation == 1:
+        return Work()
+    trained = [variable.tensor for variable in program.variables if variable.is_trained and program.stage_of(variable) == stage]
+    kind = "float16" if settings.optimizer.gradient_bytes == 2 else "float32"
+    return sum((addition_work(Tensor(tensor.shape, kind), target) for tensor in trained), Work())
 
 
 def _update_cycles(program: Program, settings: Settings, chip: Ipu) -> float:

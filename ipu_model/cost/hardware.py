@@ -17,8 +17,9 @@ class Ipu:
         slic_macs_per_cycle: of a tile in the short-kernel method that depthwise convolutions use, one channel per group (PL ConvModel).
         vector_macs_per_cycle: of a tile's vector unit in half (PL ConvModel).
         exchange_bytes_per_cycle: received by a tile (PL ExchangeEstimator).
-        link_bytes_per_second: all links between the IPU and others of its machine (DS: 10 links of 32 GB/s, a half for each neighbour).
-        host_bytes_per_second: share of the host link (DS: 100 Gb/s for 4 IPUs).
+        link_bytes_per_second: from one IPU to the next in a ladder (DS: links of 32 GB/s both ways together; PL: two of them, of which 85 %
+            is to be had).
+        host_bytes_per_second: share of the host link (M: 5.5 GB/s for 4 IPUs on a link of 100 Gb/s).
         streaming_bytes_per_second: share of the memory beside the chip (M: 20 GB/s for 4 IPUs).
     """
 
@@ -33,8 +34,8 @@ class Ipu:
     slic_macs_per_cycle: int = 8
     vector_macs_per_cycle: int = 4
     exchange_bytes_per_cycle: float = 4.0
-    link_bytes_per_second: float = 160e9
-    host_bytes_per_second: float = 12.5e9 / 4
+    link_bytes_per_second: float = 2 * 16e9 * 0.85
+    host_bytes_per_second: float = 5.5e9 / 4
     streaming_bytes_per_second: float = 20e9 / 4
 
 

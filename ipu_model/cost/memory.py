@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Dict, List, Sequence, Tuple
 
-from ipu_model.program.ops import Op, Program
+from ipu_model.program.ops import Op, Program, Variable
 
 from . import assumptions as assumed
 from .plan import plan
+from .product import forward_product, gradient_products
+from .recomputation import crossing_bytes, lifetimes, micro_batch_ops, recomputation, stored_bytes
 from .schedule import Slots
 from .settings import Settings, Target
 
@@ -60,50 +62,48 @@ def stage_memory(program: Program, stage: int, settings: Settings, target: Targe
     if settings.is_optimizer_sharded:
         state /= settings.replication_factor
     has_sum = settings.gradient_accumulation > 1 and not settings.optimizer.is_sum_in_state
-    ops = program.ops_of_stage(stage)
+    ops = micro_batch_ops(program, stage)
     live, temporary = _worst_point(ops, target)
     if program.is_training:
-        live, temporary = max((live, temporary), (_kept_bytes(ops, settings), _largest_temporary(ops, target)), key=sum)
+        at_start = (recomputation(program, stage, settings).kept_bytes, max((temporary_bytes(op, target) for op in ops), default=0.0))
+        live, temporary = max((live, temporary), at_start, key=sum)
     return Memory(
-        weights=sum(variable.tensor.bytes for variable in variables) / tiles,
+        weights=(sum(variable.tensor.bytes for variable in variables) + _derived_bytes(ops, variables)) / tiles,
         optimizer_state=state / tiles,
         accumulators=trained * settings.optimizer.gradient_bytes / tiles if has_sum else 0.0,
         stashes=_stash_bytes(program, stage, settings) / tiles,
-        activations=live / tiles,
+        activations=assumed.ASSUMED_TILE_IMBALANCE * live / tiles,
         temporaries=temporary / tiles,
         code=assumed.ASSUMED_CODE_BYTES + assumed.ASSUMED_CODE_BYTES_PER_STEP * num_steps,
     )
 
 
-def temporary_bytes(op: Op, target: Target) -> float:
-    """What an operation needs beside its inputs and outputs, over all tiles.
+def _derived_bytes(ops: Sequence[Op], variables: Sequence[Variable]) -> int:
+    """What was computed of parameters alone and is read for each micro batch, such as weights in half: it lives as long as they do."""
+    given = {(variable.tensor.shape, variable.tensor.dtype, variable.name.rpartition(".")[0]) for variable in variables}
+    derived = {(op.path, place, tensor) for op in ops for place, tensor in enumerate(op.parameters)}
+    return sum(tensor.bytes for path, _, tensor in derived if (tensor.shape, tensor.dtype, path) not in given)
 
-    A convolution rearranges its input and output, within the available memory proportion; a norm keeps the centred values.
+
+def temporary_bytes(op: Op, target: Target) -> float:
+    """What an operation needs beside its inputs and outputs, forward or backward, over all tiles.
+
+    A product has its operands in another layout and its partial sums, within the available memory proportion, or before that an operand
+    twice while it is rearranged (PL ConvPlan); a norm keeps the centred values.
     """
     if op.kind in ("conv", "matmul"):
-        return plan(op, target).temporary_bytes
+        products = [forward_product(op), *gradient_products(op)]
+        rearranged = max((tensor.bytes for product in products for tensor in (*product.moved, *product.transposed)), default=0)
+        planned = max(plan(product, target).temporary_bytes_per_tile for product in products) * target.tiles
+        return max(planned, 2 * assumed.ASSUMED_TILE_IMBALANCE * rearranged)
     if op.kind == "norm" and op.name != "folded_batch_norm":
         return float(op.output.bytes)
     return 0.0
 
 
-def _lifetimes(ops: Sequence[Op]) -> Tuple[Dict[int, int], Dict[int, int]]:
-    """Position of the last reader, and size, of each tensor."""
-    last: Dict[int, int] = {}
-    size: Dict[int, int] = {}
-    for position, op in enumerate(ops):
-        for number, tensor in zip(op.reads, op.inputs):
-            last[number] = position
-            size[number] = max(size.get(number, 0), tensor.bytes)
-        size[op.writes] = max(size.get(op.writes, 0), op.output.bytes)
-        last.setdefault(op.writes, position)
-    return last, size
-
-
 def _worst_point(ops: Sequence[Op], target: Target) -> Tuple[float, float]:
     """(live, temporary) bytes of the forward pass where their sum is largest, when nothing is kept for a backward pass."""
-    ops = [op for op in ops if not op.is_once_per_update]
-    last, size = _lifetimes(ops)
+    last, size = lifetimes(ops)
     live: Dict[int, int] = {}
     worst = (0.0, 0.0)
     for position, op in enumerate(ops):
@@ -127,68 +127,6 @@ def _runs_in_place(op: Op, last: Dict[int, int], position: int) -> bool:
     """Whether the result takes the place of an input of its size that nobody reads later."""
     is_mapped = op.kind == "elementwise" or op.name == "folded_batch_norm"
     return is_mapped and any(last[number] <= position and tensor.bytes == op.output.bytes for number, tensor in zip(op.reads, op.inputs))
-
-
-def _kept_bytes(ops: Sequence[Op], settings: Settings) -> float:
-    """Bytes at the start of a stage's backward pass, when all that it reads is there.
-
-    A stage that is recomputed piece by piece holds the boundaries of the pieces and the inside of the largest.
-    """
-    whole = float(sum(stored_bytes(ops)))
-    return min(whole, _recomputed_in_pieces(ops)) if settings.is_recomputed else whole
-
-
-def _largest_temporary(ops: Sequence[Op], target: Target) -> float:
-    return max((temporary_bytes(op, target) for op in ops if not op.is_once_per_update), default=0.0)
-
-
-_NUMBERS_OF_PIECES = (2, 4, 8, 16, 32)
-
-
-def _recomputed_in_pieces(ops: Sequence[Op]) -> float:
-    """Least bytes over numbers of pieces of equal length: what crosses the cuts, and what the largest piece stores."""
-    ops = [op for op in ops if not op.is_once_per_update]
-    crossing = _crossing_bytes(ops)
-    best = float("inf")
-    for pieces in (number for number in _NUMBERS_OF_PIECES if number <= len(ops)):
-        size = -(-len(ops) // pieces)
-        cuts = [min(range(max(end - size // 4, 1), end + 1), key=crossing.__getitem__) for end in range(size, len(ops), size)]
-        bounds = [0, *cuts, len(ops)]
-        inside = max(sum(stored_bytes(ops[begin:end])) for begin, end in zip(bounds[:-1], bounds[1:]))
-        best = min(best, inside + sum(crossing[cut] for cut in cuts))
-    return best
-
-
-def _crossing_bytes(ops: Sequence[Op]) -> List[int]:
-    """Bytes of the tensors made before each position and read from it on."""
-    last, size = _lifetimes(ops)
-    change = [0] * (len(ops) + 2)
-    first: Dict[int, int] = {}
-    for position, op in enumerate(ops):
-        first.setdefault(op.writes, position)
-    for number, position in first.items():
-        if last[number] > position:
-            change[position + 1] += size[number]
-            change[last[number] + 1] -= size[number]
-    total, result = 0, []
-    for value in change:
-        total += value
-        result.append(total)
-    return result
-
-
-def stored_bytes(ops: Sequence[Op]) -> List[int]:
-    """Sizes of the tensors that the backward pass of these operations reads, each once.
-
-    Products, convolutions and norms read their inputs; activations read theirs; sums, casts and reductions read none.
-    """
-    needed: Dict[int, int] = {}
-    for op in ops:
-        reads_inputs = op.kind in ("conv", "matmul", "norm") or (op.kind == "elementwise" and op.name not in ("add", "sub", "neg", "rsub"))
-        if reads_inputs and op.has_backward:
-            for number, tensor in zip(op.reads, op.inputs):
-                needed[number] = max(needed.get(number, 0), tensor.bytes)
-    return list(needed.values())
 
 
 def boundary_bytes(program: Program, stage: int, is_over_links: bool = False) -> int:
@@ -219,13 +157,15 @@ def liveness(program: Program, stage: int, settings: Settings, tiles: int) -> Tu
     Forward passes of a recomputed stage keep what later operations read; others keep what the backward pass will read. The backward pass
     begins with all of that and gives it up. None in inference.
     """
-    ops = [op for op in program.ops_of_stage(stage) if not op.is_once_per_update]
-    crossing = [value / tiles for value in _crossing_bytes(ops)[: len(ops) + 1]]
+    ops = micro_batch_ops(program, stage)
+    per_tile = assumed.ASSUMED_TILE_IMBALANCE / tiles
+    crossing = [value * per_tile for value in crossing_bytes(ops)[: len(ops) + 1]]
     if not program.is_training:
         return crossing, []
+    way = recomputation(program, stage, settings)
     stored = [0.0]
     for position in range(len(ops)):
         stored.append(stored[-1] + sum(stored_bytes(ops[position : position + 1])))
-    scale = _kept_bytes(ops, settings) / stored[-1] / tiles if stored[-1] else 0.0  # a tensor with two readers is stored once
-    forward = crossing if settings.is_recomputed else [max(value, kept * scale) for value, kept in zip(crossing, stored)]
+    scale = way.kept_bytes / stored[-1] * per_tile if stored[-1] else 0.0  # a tensor with two readers is stored once
+    forward = crossing if way.operations else [max(value, kept * scale) for value, kept in zip(crossing, stored)]
     return forward, [value * scale for value in reversed(stored)]

@@ -121,5 +121,5 @@ def _layers(estimate: Estimate) -> List[Sequence[str]]:
 
 
 def _assumptions() -> List[Sequence[str]]:
-    """Every assumed constant, and whether it is fitted."""
-    return [("name", "value", ""), *((name, f"{value:g}", "fitted" if fitted else "") for name, (value, fitted) in listed().items())]
+    """Every assumed constant with what it stands for."""
+    return [("name", "value", ""), *((each.name, each.text, f"{each.meaning} Source: {each.source}.") for each in listed())]

@@ -9,7 +9,7 @@ from ipu_model.program.ops import Op, Program, Tensor
 from ipu_model.program.placement import Stages
 from ipu_model.program.simplify import simplified
 
-from .estimate import Estimate, estimate_program, micro_batch_work, total_work, transfer_cycles
+from .estimate import Estimate, accumulation_work, estimate_program, gradient_sum_work, micro_batch_work, total_work, transfer_cycles
 from .hardware import Ipu, Machine
 from .memory import stage_memory
 from .settings import Settings, Target
@@ -78,13 +78,13 @@ class _Segments:
         self._units = len(program.stages.of_block)
         self._ipus = tuple(range(num_stages))
         by_unit = [[op for op in program.ops if op.block == unit] for unit in range(self._units)]
-        targets = [settings.target(chip, ipu) for ipu in self._ipus]
-        works = {target: [self._unit_work(ops, target) for ops in by_unit] for target in set(targets)}
-        self._work = [works[target] for target in targets]  # by stage, and then by unit
-        self._targets = targets
+        self._targets = [settings.target(chip, ipu) for ipu in self._ipus]
+        ways = [(target, settings.is_recomputed and stage < num_stages - 1) for stage, target in enumerate(self._targets)]
+        works = {way: [self._unit_work(ops, *way) for ops in by_unit] for way in set(ways)}
+        self._work = [works[way] for way in ways]  # by stage, and then by unit
 
-    def _unit_work(self, ops: Sequence[Op], target: Target) -> Work:
-        forward, backward = total_work(micro_batch_work(ops, self._program.is_training, self._settings, target))
+    def _unit_work(self, ops: Sequence[Op], target: Target, is_recomputed: bool) -> Work:
+        forward, backward = total_work(micro_batch_work(ops, self._program.is_training, len(ops) if is_recomputed else 0, target))
         return forward + backward
 
     def least_cycles(self, begin: int, end: int, stage: int) -> float:
@@ -99,7 +99,10 @@ class _Segments:
         memory = stage_memory(part, stage, self._settings, self._targets[stage], steps)
         if memory.total > self._chip.sram_bytes_per_tile:
             return float("inf")
-        return self.least_cycles(begin, end, stage) + transfer_cycles(part, stage, self._settings, self._chip)
+        target = self._targets[stage]
+        sums = gradient_sum_work(part.ops_of_stage(stage), target) if part.is_training else Work()
+        sums += accumulation_work(part, stage, self._settings, target)
+        return self.least_cycles(begin, end, stage) + sums.cycles + sum(transfer_cycles(part, stage, self._settings, self._chip))
 
 
 def with_micro_batch(program: Program, size: int) -> Program:

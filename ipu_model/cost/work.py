@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import operator
 from dataclasses import dataclass, fields
-from typing import Callable, Dict, Tuple
+from typing import Callable, Dict, List, Tuple
 
 from ipu_model.program.ops import Op, Tensor
 
 from . import assumptions as assumed
 from .plan import plan
+from .product import Product, forward_product, gradient_products
 from .settings import Target
 
 
@@ -60,7 +61,8 @@ def _pass(tensor: Tensor, target: Target, vector_cycles: float) -> float:
     return assumed.ASSUMED_DATA_FACTOR * tensor.elements / target.tiles * vector_cycles / lanes
 
 
-# Worker cycles for a vector: forward, backward (PL popopsCycleEstimators; half swish 5 / 9, float 11 / 15 for 2).
+# Worker cycles for a vector: of the operation, and of the gradient of each operand (PL popopsCycleEstimators; half swish 5 / 9, float
+# 11 / 15 for 2). The gradient of a sum is the result's own.
 _VECTOR_CYCLES: Dict[str, Tuple[float, float]] = {
     "silu": (5, 9),
     "sigmoid": (4, 3),
@@ -68,72 +70,119 @@ _VECTOR_CYCLES: Dict[str, Tuple[float, float]] = {
     "tanh": (4, 3),
     "gelu": (11, 15),
     "exp": (4, 3),
-    "mul": (3, 6),
+    "mul": (3, 3),
     "add": (3, 0),
-    "sub": (3, 3),
-    "div": (21, 6),
-    "addcmul": (6, 9),
+    "sub": (3, 0),
+    "div": (21, 21),
+    "addcmul": (6, 3),
     "sqrt": (23, 6),
     "rsqrt": (19, 6),
     "pow": (4, 6),
 }
-_BINARY = (3, 3)
+_OTHER = (3, 3)
+_REDUCTION_CYCLES = 0.5  # PL: one for 8 halves
+
+
+def addition_work(tensor: Tensor, target: Target) -> Work:
+    """A sum in place."""
+    return Work(elementwise=_pass(tensor, target, 3)) + steps(1)
 
 
 _TWO_OPERATIONS = ("addcmul",)  # a product and a sum: PopLibs has no single pass for operands of three shapes
 
 
 def _elementwise(op: Op, target: Target) -> Work:
-    cycles, _ = _VECTOR_CYCLES.get(op.name, _BINARY)
-    return Work(elementwise=_pass(op.output, target, cycles)) + steps(1 + (op.name in _TWO_OPERATIONS) + _num_broadcasts(op))
+    cycles, _ = _VECTOR_CYCLES.get(op.name, _OTHER)
+    return Work(elementwise=_pass(op.output, target, cycles)) + steps(1 + (op.name in _TWO_OPERATIONS) + len(_broadcast(op)))
 
 
-def _num_broadcasts(op: Op) -> int:
+def _broadcast(op: Op) -> List[Tensor]:
     """Operands of another shape than the result, such as a value for each channel: each is copied to all tiles that need it first."""
-    return sum(1 < tensor.elements < op.output.elements for tensor in (*op.inputs, *op.parameters))
+    return [tensor for tensor in (*op.inputs, *op.parameters) if 1 < tensor.elements < op.output.elements]
 
 
 def _elementwise_backward(op: Op, target: Target) -> Work:
-    """Gradients of the data, and for each parameter, which has a value for each channel, a reduction over all else."""
-    _, cycles = _VECTOR_CYCLES.get(op.name, _BINARY)
-    data = Work(elementwise=_pass(op.output, target, cycles)) + steps(1 + _num_broadcasts(op)) if cycles and op.input_gradients else Work()
-    sums = (Work(reduction=_pass(op.output, target, 1)) + steps(2)) * (0 if op.is_once_per_update else op.parameter_gradients)
-    return data + sums
+    """A pass for each operand whose gradient is not the result's own; the gradient of a broadcast operand is summed over all else."""
+    _, cycles = _VECTOR_CYCLES.get(op.name, _OTHER)
+    gradients = op.input_gradients + (0 if op.is_once_per_update else op.parameter_gradients)
+    is_whole = bool(op.inputs) and op.inputs[0].elements == op.output.elements and op.input_gradients > 0
+    sums = max(min(len(_broadcast(op)), gradients - is_whole), 0)
+    work = (Work(reduction=_pass(op.output, target, _REDUCTION_CYCLES)) + steps(2)) * sums
+    if cycles:
+        work += (Work(elementwise=_pass(op.output, target, cycles)) + steps(1)) * gradients
+        work += steps(len(_broadcast(op))) * (gradients - sums)
+    return work
 
 
-def _moved(tensor: Tensor, target: Target) -> Work:
-    """A tensor into another layout: copied at 2 bytes a cycle with a quarter of overhead, and exchanged (PL ConvModel)."""
-    data = assumed.ASSUMED_DATA_FACTOR * tensor.bytes / target.tiles
-    return Work(rearrangement=data * 1.25 / 2, exchange=data / target.ipu.exchange_bytes_per_cycle)
+def _vector_cycles(op: Op) -> Tuple[float, float]:
+    """Sums and products with a value for each channel have an inner loop of their own (PL VectorInner: 1, in place 2)."""
+    forward, backward = _VECTOR_CYCLES.get(op.name, _OTHER)
+    is_by_channel = op.name in ("add", "sub", "mul") and bool(_broadcast(op))
+    return (min(forward, _BY_CHANNEL), min(backward, _BY_CHANNEL)) if is_by_channel else (forward, backward)
 
 
-def _matrix(op: Op, target: Target) -> Work:
-    moved = _moved(op.output, target)
-    for tensor in op.inputs[:1]:
-        moved = moved + _moved(tensor, target)
-    chosen = plan(op, target)
-    return Work(matrix=chosen.cycles) + moved + steps(chosen.steps)
+_BY_CHANNEL = 2
 
 
-# Passes over the data of a norm, forward and backward (PL Norms, PopNN): two reductions, centring, scaling and the affine map; then
-# whitening again, reductions for scale and shift and for mean and deviation, and the gradient. Batch norm's scale and shift merge with the
-# deviation and the mean, since all four are of a channel.
-_GROUP_NORM_PASSES, _BATCH_NORM_PASSES = (5, 9), (4, 6)
-_NORM_VECTOR_CYCLES = 2.8  # between a pipelined broadcast operation (2) and one out of place (3)
+def _broadcast(op: Op) -> List[Tensor]:
+    """Operands of another shape than the result, such as a value for each channel: each is copied to all tiles that need it first."""
+    return [tensor for tensor in (*op.inputs, *op.parameters) if 1 < tensor.elements < op.output.elements]
 
 
-def _norm_passes(op: Op) -> Tuple[int, int]:
-    return _BATCH_NORM_PASSES if "batch_norm" in op.name else _GROUP_NORM_PASSES
+_REGROUP_BYTES_PER_CYCLE, _TRANSPOSE_BYTES_PER_CYCLE = 8, 2  # PL ConvModel; a quarter of the bytes is copied twice
+
+
+def _moved(tensor: Tensor, target: Target, bytes_per_cycle: float) -> Work:
+    """A tensor into another layout: exchanged, and copied at a rate that depends on what lies side by side before and after."""
+    data = tensor.bytes / target.tiles
+    copied = data * 1.25 / bytes_per_cycle
+    return Work(rearrangement=copied, exchange=data / target.ipu.exchange_bytes_per_cycle) + steps(1)
+
+
+def product_work(product: Product, target: Target) -> Work:
+    """Cycles of a matrix product with the rearrangement of its operands."""
+    chosen = plan(product, target)
+    work = Work(matrix=chosen.compute_cycles, exchange=chosen.exchange_cycles, reduction=chosen.reduce_cycles) + steps(chosen.steps)
+    for tensor in product.moved:
+        work += _moved(tensor, target, _REGROUP_BYTES_PER_CYCLE)
+    for tensor in product.transposed:
+        work += _moved(tensor, target, _TRANSPOSE_BYTES_PER_CYCLE)
+    return work
+
+
+@dataclass(frozen=True)
+class _NormCost:
+    """Worker cycles for a vector, and compute sets, forward and backward; `affine` cycles for each of scale and shift, both ways."""
+
+    forward: float
+    backward: float
+    affine: float
+    steps_forward: float
+    steps_backward: float
+
+
+# PL Norms, PopNN, in cycles of a vector. Of samples, stable: reductions for means and squares (0.5 each), values centred before the
+# squares (3), taken away and scaled (3 + 3). Backward: whitened again (6), times the gradients (3), joint reductions (1 + 1), and the
+# gradient (copy 2, products 3 + 3, sums 3 + 3). Of channels, along the innermost dimension: reductions (0.5 + 0.5), whitening (1 + 2);
+# backward: whitened again (3), product (3), joint reduction (1), gradient (1 + 2 + 2). Scale and shift: 1 + 2.
+_OF_SAMPLES = _NormCost(10, 25, 1.5, *assumed.ASSUMED_SAMPLE_NORM_STEPS)
+_OF_CHANNELS = _NormCost(4, 12, 1.5, *assumed.ASSUMED_CHANNEL_NORM_STEPS)
+
+
+def _norm_cost(op: Op) -> _NormCost:
+    return _OF_CHANNELS if "batch_norm" in op.name else _OF_SAMPLES
 
 
 def _norm(op: Op, target: Target) -> Work:
     if op.name == "folded_batch_norm":
         return Work()
-    return Work(norm=_norm_passes(op)[0] * _pass(op.output, target, _NORM_VECTOR_CYCLES)) + steps(assumed.ASSUMED_NORM_STEPS_FORWARD)
+    cost = _norm_cost(op)
+    return Work(norm=_pass(op.output, target, cost.forward + cost.affine * min(len(op.parameters), 2))) + steps(cost.steps_forward)
 
 
 def _norm_backward(op: Op, target: Target) -> Work:
-    return Work(norm=_norm_passes(op)[1] * _pass(op.output, target, _NORM_VECTOR_CYCLES)) + steps(assumed.ASSUMED_NORM_STEPS_BACKWARD)
+    cost = _norm_cost(op)
+    return Work(norm=_pass(op.output, target, cost.backward + cost.affine * min(op.parameter_gradients, 2))) + steps(cost.steps_backward)
 
 
 def _largest_input(op: Op) -> Tensor:
@@ -141,7 +190,7 @@ def _largest_input(op: Op) -> Tensor:
 
 
 def _reduce(op: Op, target: Target) -> Work:
-    return Work(reduction=_pass(_largest_input(op), target, 1)) + steps(2)
+    return Work(reduction=_pass(_largest_input(op), target, _REDUCTION_CYCLES)) + steps(2)
 
 
 def _reduce_backward(op: Op, target: Target) -> Work:
@@ -174,13 +223,15 @@ _FORMULAS: Dict[str, Tuple[_Formula, _Formula]] = {
 
 def forward_work(op: Op, target: Target) -> Work:
     """Cycles of an operation."""
-    return _matrix(op, target) if op.kind in ("conv", "matmul") else _FORMULAS[op.kind][0](op, target)
+    if op.kind in ("conv", "matmul"):
+        return product_work(forward_product(op), target)
+    return _FORMULAS[op.kind][0](op, target)
 
 
 def backward_work(op: Op, target: Target) -> Work:
     """Cycles of an operation's backward pass, derived from its forward record: none where no gradient flows."""
     if op.kind in ("conv", "matmul"):
-        return _matrix(op, target) * (min(op.input_gradients, 1) + min(op.parameter_gradients, 1))
+        return sum((product_work(product, target) for product in gradient_products(op)), Work())
     if not (op.input_gradients or op.parameter_gradients):
         return Work()
     return _FORMULAS[op.kind][1](op, target)

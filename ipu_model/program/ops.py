@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Tuple, Union
 
@@ -78,10 +79,24 @@ class Op:
         if self.kind == "conv":
             return self.output.elements * self.parameters[0].elements // self.parameters[0].shape[0]
         if self.kind == "matmul":
-            operands = (*self.inputs, *self.parameters)
-            widest = max((tensor.shape[-1] for tensor in self.inputs if len(tensor.shape) > 1), default=1)
-            return self.output.elements * (widest if operands else 1)
+            return math.prod(self.matmul_sizes)
         return 0
+
+    @property
+    def matrices(self) -> Tuple[Tensor, Tensor]:
+        """The operands of a matrix product: the last two, one of each kind where one of them follows from parameters alone."""
+        if self.inputs and self.parameters and len(self.parameters[-1].shape) > 1:
+            return self.inputs[-1], self.parameters[-1]
+        left, right = (self.inputs if len(self.inputs) > 1 else self.parameters)[-2:]
+        return left, right
+
+    @property
+    def matmul_sizes(self) -> Tuple[int, int, int, int]:
+        """Of a matrix product: products side by side, rows, what is summed over, columns."""
+        left, right = self.matrices
+        batch = self.output.shape[0] if len(self.output.shape) > 2 else 1
+        inner = max(math.isqrt(left.elements * right.elements // (max(self.output.elements, 1) * batch)), 1)
+        return batch, left.elements // (batch * inner), inner, right.elements // (batch * inner)
 
     @property
     def flops(self) -> int:

@@ -10,7 +10,8 @@ from written_programs import convolution
 
 from ipu_model.cost import assumptions
 from ipu_model.cost.hardware import GC200, MACHINES
-from ipu_model.cost.plan import busiest_share, plan
+from ipu_model.cost.plan import plan
+from ipu_model.cost.product import Product, forward_product, gradient_products
 from ipu_model.cost.schedule import SCHEDULES, Slots, passes, timeline
 from ipu_model.cost.settings import Settings, Target
 from ipu_model.cost.work import Work, backward_work, forward_work
@@ -34,50 +35,107 @@ def test_multiply_accumulates_of_convolutions():
 HALF = Target(GC200, partials="half")
 
 
+def planned(op, target=HALF):
+    return plan(forward_product(op), target)
+
+
 def test_the_cheapest_method_is_planned():
-    """Depthwise: 8 products a cycle in SLIC beat 64 / 256 useful ones of a matrix unit filled with zeros, and 4 of the vector unit."""
-    assert plan(convolution(groups=16), HALF).method == "SLIC"
-    assert plan(convolution(64, 64, groups=4), HALF).method == "AMP"
+    """Depthwise: 8 products a cycle in SLIC beat 64 / 16 useful ones of a matrix unit filled with zeros, and those of the vector unit."""
+    assert planned(convolution(32, 32, groups=32)).method == "SLIC"
+    assert planned(convolution(64, 64, groups=4)).method == "AMP"
+    strided = dataclasses.replace(convolution(32, 32, groups=32), stride=(2, 2))  # SLIC cannot go through gaps
+    assert plan(gradient_products(strided)[0], HALF).method != "SLIC"
 
 
-def test_little_memory_cuts_an_operation_into_parts():
-    op = convolution(256, 256, batch=64)
-    wide, narrow = (plan(op, Target(GC200, "half", share)) for share in (0.6, 0.02))
-    assert wide.parts == 1 and narrow.parts > 1
-    assert narrow.temporary_bytes <= 0.02 * GC200.sram_bytes_per_tile * GC200.tiles
-    assert forward_work(op, Target(GC200, "half", 0.02)).cycles > forward_work(op, HALF).cycles
+@pytest.mark.parametrize("partials", ["half", "float"])
+def test_a_large_product_comes_near_the_peak_and_never_over_it(partials):
+    """64 multiply-accumulates a cycle and tile in half with half partials, 32 with float partials; measured ones stop at two thirds."""
+    product = Product("forward", 1, 16384, 1, 1024, 1024, 16384)
+    peak = {"half": 64, "float": 32}[partials]
+    rate = product.macs / 1472 / plan(product, Target(GC200, partials)).cycles
+    assert 0.5 * peak < rate < 0.8 * peak
 
 
 def test_a_group_of_16_fills_the_matrix_unit():
-    """64 multiply-accumulates a cycle and tile in half with half partials; 32 with float partials; 8 in SLIC, a 3-wide row padded to 4.
-
-    8 x 32 x 32 positions x 4 blocks of channels: 23 pairs on the busiest of 1,472 tiles.
-    """
-    assert busiest_share(8192, 4, 1472) == 23
-    op = convolution(64, 64, groups=4)
-    busiest = 23 / (8192 * 4) * op.macs
-    assert forward_work(op, HALF).matrix == pytest.approx(busiest / 64)
-    assert forward_work(op, Target(GC200)).matrix == pytest.approx(busiest / 32)
-    depthwise = convolution(groups=16)
-    assert forward_work(depthwise, HALF).matrix == pytest.approx(23 / (8192 * 4) * depthwise.macs / 8 * 4 / 3)
-    image = convolution(3, 16)  # 3 channels x 3 rows fill 9 of 16; 8192 positions x 1 block: 6 on the busiest tile
-    assert forward_work(image, HALF).matrix == pytest.approx(6 / 8192 * image.macs / 64 * 16 / 9)
+    """Groups of 8 leave half of the unit's outputs and inputs empty, and both take as long."""
+    full, part = (planned(convolution(64, 64, groups=groups, batch=64)).compute_cycles for groups in (4, 8))
+    assert part > 1.8 * full  # twice the groups, a quarter of the products each
 
 
-@given(st.integers(1, 5000), st.integers(1, 200))
-def test_the_busiest_tile_has_at_least_its_share(positions, blocks):
-    share = busiest_share(positions, blocks, 1472)
-    assert share >= positions * blocks / 1472 and share <= -(-positions // 1472) * blocks
+def test_micro_batches_come_in_fours_in_weight_gradients():
+    """What is summed over there is the micro batch, whose halves the unit takes by four: three images cost what four do."""
+
+    def cycles(batch):
+        return plan(gradient_products(convolution(16, 16, batch=batch))[1], HALF).compute_cycles
+
+    assert cycles(3) == cycles(4) < cycles(5) == cycles(8)
+
+
+SIZES = st.integers(1, 300)
+PRODUCTS = st.builds(
+    lambda groups, rows, reductions, inputs, outputs, is_half: Product(
+        "forward", groups, rows, reductions, inputs, outputs, rows, is_half=is_half
+    ),
+    st.integers(1, 20), st.integers(1, 50_000), st.sampled_from([1, 9, 25]), SIZES, SIZES, st.booleans(),
+)  # fmt: skip
+
+
+@settings(max_examples=40, deadline=None)
+@given(PRODUCTS, st.floats(0.001, 0.6), st.floats(1, 20))
+def test_less_memory_for_temporaries_costs_cycles_and_saves_memory(product, share, factor):
+    narrow, wide = plan(product, Target(GC200, "half", share)), plan(product, Target(GC200, "half", min(share * factor, 1.0)))
+    limit = share * GC200.sram_bytes_per_tile
+    if narrow.temporary_bytes_per_tile <= limit:
+        assert narrow.cycles >= wide.cycles * (1 - 1e-9)
+    assert narrow.temporary_bytes_per_tile <= max(limit, wide.temporary_bytes_per_tile)
+
+
+@settings(max_examples=40, deadline=None)
+@given(PRODUCTS)
+def test_no_product_beats_the_matrix_unit(product):
+    peak = 64 if product.is_half else 16
+    assert plan(product, HALF).compute_cycles * peak * 1472 >= product.macs
+
+
+CONVOLUTIONS = st.builds(
+    lambda batch, width, groups, size, stride: Op(
+        "conv", "convolution", "", 0, (Tensor((batch, width * groups, 24, 24), "float16"),),
+        (Tensor((width * groups, width, size, size), "float16"),), Tensor((batch, width * groups, 24 // stride, 24 // stride), "float16"),
+        groups, (size, size), (stride, stride), input_gradients=1, parameter_gradients=1,
+    ),
+    st.integers(1, 12), st.integers(1, 20), st.integers(1, 8), st.sampled_from([1, 3, 5]), st.sampled_from([1, 2]),
+)  # fmt: skip
+
+
+@given(CONVOLUTIONS)
+def test_gradients_multiply_as_often_as_the_forward_pass(op):
+    """Each pair of an input and a weight meets once in every pass; a strided gradient is the mean over its phases, to the next number."""
+    data, weights = gradient_products(op)
+    assert forward_product(op).macs == weights.macs == op.macs
+    kernel, stride = op.kernel[0] ** 2, op.stride[0] ** 2
+    assert data.macs == pytest.approx(op.macs, rel=0.0 if kernel % stride == 0 or kernel < stride else 0.15)
+
+
+def test_gradients_of_matrix_products():
+    """[4, 10] x [10, 7]: the left gradient sums over 7 columns, the right over 4 rows; of attention both are of data."""
+    weights = Tensor((10, 7), "float16")
+    linear = Op("matmul", "mm", "", 0, (Tensor((4, 10), "float16"),), (weights,), Tensor((4, 7), "float16"), input_gradients=1)
+    (left,) = gradient_products(linear)
+    assert (left.rows, left.inputs, left.outputs) == (4, 7, 10)
+    (right,) = gradient_products(dataclasses.replace(linear, input_gradients=0, parameter_gradients=1))
+    assert (right.rows, right.inputs, right.outputs) == (10, 4, 7)
+    heads = (Tensor((6, 5, 3), "float16"), Tensor((6, 3, 8), "float16"))
+    attention = Op("matmul", "bmm", "", 0, heads, (), Tensor((6, 5, 8), "float16"), input_gradients=2)
+    assert attention.macs == 6 * 5 * 3 * 8 and [product.macs for product in gradient_products(attention)] == 2 * [attention.macs]
 
 
 def test_backward_passes_follow_from_where_gradients_flow():
     op = convolution()
-    once = forward_work(op, HALF)
-    assert backward_work(op, HALF).cycles == pytest.approx(2 * once.cycles)
-    first = dataclasses.replace(op, input_gradients=0)
-    assert backward_work(first, HALF).cycles == pytest.approx(once.cycles)
-    constant = dataclasses.replace(op, input_gradients=0, parameter_gradients=0)
-    assert backward_work(constant, HALF).cycles == 0
+    both = backward_work(op, HALF)
+    first = backward_work(dataclasses.replace(op, input_gradients=0), HALF)
+    frozen = backward_work(dataclasses.replace(op, parameter_gradients=0), HALF)
+    assert both.cycles == pytest.approx(first.cycles + frozen.cycles) and min(first.cycles, frozen.cycles) > 0
+    assert backward_work(dataclasses.replace(op, input_gradients=0, parameter_gradients=0), HALF).cycles == 0
 
 
 def test_elementwise_costs_are_the_inner_loops():
