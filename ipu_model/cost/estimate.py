@@ -2,18 +2,49 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Dict, List, Sequence, Tuple
 
-from ipu_model.program.ops import Op, Program, Tensor
+from ipu_model.program.ops import Op, Program
 from ipu_model.program.simplify import simplified
 
+from .assumptions import listed
 from .hardware import Ipu, Machine
-from .memory import Memory, boundary_bytes, ipu_memory, liveness, stage_memory
+from .memory import Memory, ipu_memory, liveness, stage_memory
+from .plan import plan
+from .product import forward_product
 from .recomputation import micro_batch_ops, recomputation
 from .schedule import Timeline, timeline
-from .settings import Settings, Target
-from .work import Work, addition_work, backward_work, forward_work
+from .settings import Settings
+from .stages import OpWork, accumulation_work, gradient_sum_work, micro_batch_work, total_work, transfer_cycles
+from .update import update_cycles
+from .work import Work, weight_gradient_work
+
+SCHEMA_VERSION = 2  # of `as_json`; it changes where a name or a unit does
+
+
+@dataclass(frozen=True)
+class LayerEstimate:
+    """Cycles of one micro batch in one module, or in what belongs to none.
+
+    Attributes:
+        kind: of the operation in it that takes most cycles.
+        methods: of its products, such as "AMP".
+        gradient: of the backward pass without the products for its weights.
+    """
+
+    path: str
+    kind: str
+    methods: Tuple[str, ...] = ()
+    forward: float = 0.0
+    recomputation: float = 0.0
+    gradient: float = 0.0
+    weight_gradient: float = 0.0
+
+    @property
+    def cycles(self) -> float:
+        """All of them."""
+        return self.forward + self.recomputation + self.gradient + self.weight_gradient
 
 
 @dataclass(frozen=True)
@@ -75,7 +106,7 @@ class Estimate:
     Attributes:
         num_ipus: that all replicas occupy.
         stages, ipus: of one replica.
-        layers: cycles of one micro batch by module path, the costliest first.
+        layers: cycles of one micro batch by module, the costliest first; those of all stages and transfers are in one of them.
         update_cycles: of the weight update with the reduction over replicas.
         images_per_step: samples of all replicas in `step_cycles`.
         macs: multiply-accumulates of one image's forward pass; `step_macs` with those of its backward pass.
@@ -88,7 +119,7 @@ class Estimate:
     timeline: Timeline
     update_cycles: float
     images_per_step: int
-    layers: Tuple[Tuple[str, float], ...]
+    layers: Tuple[LayerEstimate, ...]
     macs: int
     step_macs: int
     settings: Settings
@@ -121,22 +152,42 @@ class Estimate:
         return self.step_macs * self.images_per_step / (peak * self.step_cycles)
 
     def as_json(self) -> Dict[str, object]:
-        """Plain values for programs that read them."""
+        """Plain values for programs that read them; units are in the names (docs/cost_model.md)."""
         return {
+            "schema_version": SCHEMA_VERSION,
             "machine": self.machine.name,
             "images_per_second": self.images_per_second,
             "step_cycles": self.step_cycles,
+            "update_cycles": self.update_cycles,
+            "images_per_step": self.images_per_step,
             "bubble_fraction": self.timeline.bubble_fraction,
+            "matrix_utilisation": self.matrix_utilisation,
             "fits": self.fits,
             "num_ipus": self.num_ipus,
+            "settings": asdict(self.settings),
+            "stages": [
+                {
+                    "stage": stage.stage,
+                    "ipu": stage.ipu,
+                    "forward_cycles": stage.forward.by_kind(),
+                    "backward_cycles": stage.backward.by_kind(),
+                    "input_cycles": stage.input_cycles,
+                    "gradient_cycles": stage.gradient_cycles,
+                }
+                for stage in self.stages
+            ],
             "ipus": [
                 {
+                    "ipu": ipu.ipu,
                     "cycles": ipu.cycles,
                     "peak_bytes_per_tile": ipu.memory.total,
                     "limit_bytes_per_tile": ipu.limit_bytes_per_tile,
+                    "bytes_per_tile": ipu.memory.by_kind(),
                 }
                 for ipu in self.ipus
             ],
+            "layers_cycles": [{**asdict(layer), "total": layer.cycles} for layer in self.layers],
+            "assumptions": {each.name: each.value for each in listed()},
         }
 
 
@@ -144,13 +195,12 @@ def estimate_program(program: Program, settings: Settings, machine: Machine) -> 
     """The cost of a program. Takes milliseconds; nothing is computed but formulas."""
     program = simplified(program)
     stages: List[StageEstimate] = []
-    layers: Dict[str, float] = {}
+    works: List[OpWork] = []
     for stage, ipu in enumerate(program.stages.ipus):
         num_again = recomputation(program, stage, settings).operations if program.is_training else 0
-        works = micro_batch_work(micro_batch_ops(program, stage), program.is_training, num_again, settings.target(machine.ipu, ipu))
-        for op, ahead, back in works:
-            layers[op.path] = layers.get(op.path, 0.0) + ahead.cycles + back.cycles
-        forward, backward = total_work(works)
+        own = micro_batch_work(micro_batch_ops(program, stage), program.is_training, num_again, settings.target(machine.ipu, ipu))
+        works += own
+        forward, backward = total_work(own)
         if program.is_training:
             backward += gradient_sum_work(program.ops_of_stage(stage), settings.target(machine.ipu, ipu))
         backward += accumulation_work(program, stage, settings, settings.target(machine.ipu, ipu))
@@ -163,9 +213,9 @@ def estimate_program(program: Program, settings: Settings, machine: Machine) -> 
         stages=tuple(stages),
         ipus=tuple(_ipu_estimate(program, ipu, stages, settings, machine.ipu) for ipu in program.stages.used_ipus),
         timeline=times,
-        update_cycles=_update_cycles(program, settings, machine.ipu),
+        update_cycles=update_cycles(program, settings, machine.ipu),
         images_per_step=images * settings.num_micro_batches(program.is_training) * settings.replication_factor,
-        layers=tuple(sorted(layers.items(), key=lambda item: -item[1])),
+        layers=_layers(works, stages),
         macs=program.macs // images,
         step_macs=sum(_macs_of_passes(op, program.is_training) for op in program.ops) // images,
         settings=settings,
@@ -179,36 +229,33 @@ def pass_cycles(stages: Sequence[StageEstimate]) -> Tuple[List[float], List[floa
     return forward, [stage.backward.cycles + stage.gradient_cycles for stage in stages], [stage.ipu for stage in stages]
 
 
-def micro_batch_work(ops: Sequence[Op], is_training: bool, num_again: int, target: Target) -> List[Tuple[Op, Work, Work]]:
-    """Forward and backward work of a stage's operations for one micro batch; the first `num_again` run again in the backward pass."""
-    works = []
-    for position, op in enumerate(ops):
-        ahead = forward_work(op, target)
-        back = backward_work(op, target) if is_training else Work()
-        works.append((op, ahead, back + ahead if position < num_again else back))
-    return works
+def _layers(works: Sequence[OpWork], stages: Sequence[StageEstimate]) -> Tuple[LayerEstimate, ...]:
+    """Work by module, and what belongs to none: gradients that are added up, and transfers."""
+    by_path: Dict[str, List[OpWork]] = {}
+    for work in works:
+        by_path.setdefault(work.op.path, []).append(work)
+    layers = [_layer(path, own) for path, own in by_path.items()]
+    sums = sum(stage.forward.cycles + stage.backward.cycles for stage in stages) - sum(layer.cycles for layer in layers)
+    layers.append(LayerEstimate("(sums of gradients)", "elementwise", gradient=max(sums, 0.0)))
+    layers.append(
+        LayerEstimate(
+            "(transfers)", "exchange", forward=sum(s.input_cycles for s in stages), gradient=sum(s.gradient_cycles for s in stages)
+        )
+    )
+    return tuple(sorted(layers, key=lambda layer: -layer.cycles))
 
 
-def gradient_sum_work(ops: Sequence[Op], target: Target) -> Work:
-    """A tensor that several operations read gets a gradient from each: all but the first are added."""
-    readers: Dict[int, int] = {}  # of the tensor that a number stands for now
-    sums = Work()
-    for op in (op for op in ops if op.has_backward):
-        for number, tensor in zip(op.reads[: op.input_gradients], op.inputs):
-            if readers.get(number, 0):
-                sums += addition_work(tensor, target)
-            readers[number] = readers.get(number, 0) + 1
-        if op.writes in op.reads:
-            readers[op.writes] = 0  # written over in place
-    return sums
-
-
-def total_work(works: Sequence[Tuple[Op, Work, Work]]) -> Tuple[Work, Work]:
-    """Forward and backward work of all operations."""
-    forward, backward = Work(), Work()
-    for _, ahead, back in works:
-        forward, backward = forward + ahead, backward + back
-    return forward, backward
+def _layer(path: str, works: Sequence[OpWork]) -> LayerEstimate:
+    weights = sum(weight_gradient_work(work.op, work.target).cycles for work in works if work.backward.cycles)
+    return LayerEstimate(
+        path=path or "(the model itself)",
+        kind=max(works, key=lambda work: work.forward.cycles + work.backward.cycles).op.kind,
+        methods=tuple(sorted({plan(forward_product(w.op), w.target).method for w in works if w.op.kind in ("conv", "matmul")})),
+        forward=sum(work.forward.cycles for work in works),
+        recomputation=sum(work.again.cycles for work in works),
+        gradient=sum(work.backward.cycles for work in works) - weights,
+        weight_gradient=weights,
+    )
 
 
 def _ipu_estimate(program: Program, ipu: int, stages: Sequence[StageEstimate], settings: Settings, chip: Ipu) -> IpuEstimate:
@@ -229,49 +276,3 @@ def _ipu_estimate(program: Program, ipu: int, stages: Sequence[StageEstimate], s
 
 def _macs_of_passes(op: Op, is_training: bool) -> int:
     return op.macs * (1 + (min(op.input_gradients, 1) + min(op.parameter_gradients, 1) if is_training else 0))
-
-
-def transfer_cycles(program: Program, stage: int, settings: Settings, chip: Ipu) -> Tuple[float, float]:
-    """Cycles of one micro batch's way to a stage, from the host or over the links from the stage before, and of its gradients' way back.
-
-    A replica uses the host's links of all its IPUs. With I/O tiles the host's transfer goes on beside the computation.
-    """
-    if stage > 0:
-        cycles = boundary_bytes(program, stage, is_over_links=True) / chip.link_bytes_per_second * chip.clock_hz
-        has_gradient = program.is_training and any(op.has_backward for op in program.ops if program.stage_of(op) < stage)
-        return cycles, cycles if has_gradient else 0.0
-    if settings.io_tiles:
-        return 0.0, 0.0
-    host = chip.host_bytes_per_second * program.stages.ipus_per_replica
-    return sum(tensor.bytes for tensor in program.inputs) / host * chip.clock_hz, 0.0
-
-
-def accumulation_work(program: Program, stage: int, settings: Settings, target: Target) -> Work:
-    """Adding a micro batch's gradients to their sums: one pass over each trained variable; none where there is no accumulation."""
-    if not program.is_training or settings.gradient_accumulation == 1:
-        return Work()
-    trained = [variable.tensor for variable in program.variables if variable.is_trained and program.stage_of(variable) == stage]
-    kind = "float16" if settings.optimizer.gradient_bytes == 2 else "float32"
-    return sum((addition_work(Tensor(tensor.shape, kind), target) for tensor in trained), Work())
-
-
-def _update_cycles(program: Program, settings: Settings, chip: Ipu) -> float:
-    """The weight update of the IPU that takes longest with it; none in inference."""
-    if not program.is_training:
-        return 0.0
-    return max(_update_cycles_of_ipu(program, ipu, settings, chip) for ipu in program.stages.used_ipus)
-
-
-def _update_cycles_of_ipu(program: Program, ipu: int, settings: Settings, chip: Ipu) -> float:
-    """What is computed of parameters alone, the reduction of the gradients over the replicas in a ring, and the optimizer's passes."""
-    target = settings.target(chip, ipu)
-    stages = program.stages.on_ipu(ipu)
-    once = [op for op in program.ops if op.is_once_per_update and program.stage_of(op) in stages]
-    derived = sum(forward_work(op, target).cycles + backward_work(op, target).cycles for op in once)
-    elements = sum(v.tensor.elements for v in program.variables if v.is_trained and program.stage_of(v) in stages)
-    replicas = settings.replication_factor
-    reduced = 2 * (replicas - 1) / replicas * elements * settings.optimizer.gradient_bytes / chip.link_bytes_per_second * chip.clock_hz
-    passes = elements / chip.tiles * settings.optimizer.passes * 3 / 2  # 3 worker cycles for 2 floats
-    streamed = 2 * elements * settings.optimizer.state_bytes / chip.streaming_bytes_per_second * chip.clock_hz
-    shards = replicas if settings.is_optimizer_sharded else 1
-    return derived + reduced + passes / shards + (streamed / shards if settings.is_optimizer_off_chip else 0.0)

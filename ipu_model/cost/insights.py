@@ -6,8 +6,9 @@ from typing import List
 
 from ipu_model.program.ops import Program
 
-from .estimate import Estimate
-from .splits import suggestions
+from .confidence import extrapolations
+from .estimate import Estimate, estimate_program
+from .splits import suggestions, with_micro_batch
 
 
 def insights(program: Program, estimate: Estimate) -> List[str]:
@@ -33,8 +34,10 @@ def insights(program: Program, estimate: Estimate) -> List[str]:
         lines.append(f"Filling and draining the pipeline takes {100 * ramp:.0f} % of a step: more gradient accumulation lowers it.")
     overhead = sum((stage.forward + stage.backward).overhead for stage in estimate.stages) / sum(cycles)
     if overhead > 0.25:
-        lines.append(f"{100 * overhead:.0f} % of the cycles are fixed costs of compute sets: a larger micro batch spreads them.")
+        larger = estimate_program(with_micro_batch(program, program.micro_batch_size + 1), estimate.settings, estimate.machine)
+        advice = "a larger micro batch spreads them" if larger.memory_fits else "no larger micro batch fits that would spread them"
+        lines.append(f"{100 * overhead:.0f} % of the cycles are fixed costs of compute sets: {advice}.")
     host = estimate.stages[0].transfer_cycles / max(estimate.stages[0].cycles, 1.0)
     if host > 0.1:
         lines.append(f"Host input is {100 * host:.0f} % of IPU 0's time: 8-bit I/O or I/O tiles (numIOTiles) take it out of the way.")
-    return lines or ["Nothing stands out."]
+    return [*lines, *extrapolations(program, estimate)] or ["Nothing stands out."]

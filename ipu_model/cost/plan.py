@@ -170,8 +170,15 @@ def _splits(groups: int, rows: int, blocks: int, outputs: int, tiles: int) -> _S
     """Rows get the tiles that the others leave."""
     over_groups, over_blocks, over_outputs = _grid(groups, blocks, outputs, tiles)
     over_rows = np.minimum(tiles // (over_groups * over_blocks * over_outputs), rows)
-    shares = [-(-size // over) for size, over in ((groups, over_groups), (rows, over_rows), (blocks, over_blocks), (outputs, over_outputs))]
-    return _Split(*shares, over_rows, over_blocks, over_outputs)
+    return _Split(
+        groups=-(-groups // over_groups),
+        rows=-(-rows // over_rows),
+        blocks=-(-blocks // over_blocks),
+        outputs=-(-outputs // over_outputs),
+        rows_over=over_rows,
+        blocks_over=over_blocks,
+        outputs_over=over_outputs,
+    )
 
 
 class _Cost(NamedTuple):

@@ -8,8 +8,10 @@ from typing import List, Sequence, Tuple
 from ipu_model.program.ops import Program
 
 from .assumptions import listed
+from .confidence import expected_error
 from .estimate import Estimate, IpuEstimate
 from .insights import insights
+from .splits import largest_micro_batch
 
 KIB = 1024
 
@@ -35,11 +37,11 @@ def report(name: str, program: Program, estimate: Estimate) -> Tuple[Section, ..
     """All that is said of one program."""
     limit = estimate.ipus[0].limit_bytes_per_tile // KIB
     return (
-        Section("summary", "Summary", _summary(name, estimate)),
+        Section("summary", "Summary", _summary(name, program, estimate)),
         Section("insights", "Insights", tuple((line,) for line in insights(program, estimate))),
         _section("memory", "Memory at the worst point", _memory(estimate), f"KiB per tile, of {limit}."),
         _section("cycles", "Cycles of one micro batch", _cycles(estimate), "Millions."),
-        _section("layers", "Costliest layers", _layers(estimate)),
+        _section("layers", "Costliest layers", _layers(estimate), "Million cycles of one micro batch."),
         _section("assumptions", "Assumed constants", _assumptions()),
     )
 
@@ -72,19 +74,33 @@ def _section(key: str, heading: str, rows: Sequence[Sequence[str]], note: str = 
     return Section(key, heading, tuple(tuple(row) for row in rows[1:]), tuple(rows[0]), note)
 
 
-def _summary(name: str, estimate: Estimate) -> Tuple[Tuple[str, ...], ...]:
+def _summary(name: str, program: Program, estimate: Estimate) -> Tuple[Tuple[str, ...], ...]:
     """The figures that are asked for first."""
     milliseconds = 1000 * estimate.step_cycles / estimate.machine.ipu.clock_hz
     return (
         ("model", name),
         ("machine", f"{estimate.machine.name}: {estimate.machine.num_ipus} x {estimate.machine.ipu.name}, {estimate.num_ipus} used"),
-        ("images/s", f"{estimate.images_per_second:,.0f}"),
+        ("images/s", f"{estimate.images_per_second:,.0f}, +-{100 * expected_error():.0f} %"),
         ("step", f"{estimate.step_cycles / 1e6:.1f} M cycles, {milliseconds:.2f} ms, {estimate.images_per_step} images"),
         ("bubble", f"{100 * estimate.timeline.bubble_fraction:.0f} % of the IPUs' time"),
         ("weight update", f"{100 * estimate.update_cycles / estimate.step_cycles:.1f} % of a step"),
         ("matrix units", f"{100 * estimate.matrix_utilisation:.1f} % of their peak"),
-        ("fits", "yes" if estimate.fits else "no"),
+        ("fits", _fit(estimate)),
+        ("largest micro batch", _largest(program, estimate)),
     )
+
+
+def _fit(estimate: Estimate) -> str:
+    """By how much the fullest IPU does or does not."""
+    fullest = max(estimate.ipus, key=lambda ipu: ipu.memory.total)
+    left = (fullest.limit_bytes_per_tile - fullest.memory.total) / KIB
+    margin = f"{left:.0f} KiB per tile left" if left >= 0 else f"{-left:.0f} KiB per tile too much"
+    return f"{'yes' if estimate.fits else 'no'}: {margin} on IPU {fullest.ipu}"
+
+
+def _largest(program: Program, estimate: Estimate) -> str:
+    largest = largest_micro_batch(program, estimate.settings, estimate.machine)
+    return f"{largest} fits (now {program.micro_batch_size})" if largest else "not even 1 fits"
 
 
 def _cycles(estimate: Estimate) -> List[Sequence[str]]:
@@ -114,10 +130,21 @@ _SHOWN_LAYERS = 20
 
 
 def _layers(estimate: Estimate) -> List[Sequence[str]]:
-    """The layers that take most cycles of a micro batch, forward and backward."""
-    total = sum(cycles for _, cycles in estimate.layers) or 1.0
-    rows = [(path or "(model)", f"{cycles / 1e6:.3f}", f"{100 * cycles / total:.1f} %") for path, cycles in estimate.layers[:_SHOWN_LAYERS]]
-    return [("layer", "M cycles", "share"), *rows]
+    """The layers that take most cycles of a micro batch, and all others together."""
+    total = sum(layer.cycles for layer in estimate.layers) or 1.0
+    rows: List[Sequence[str]] = [("layer", "kind", "method", "forward", "again", "gradient", "weights", "total", "share")]
+    shown, others = estimate.layers[:_SHOWN_LAYERS], estimate.layers[_SHOWN_LAYERS:]
+    for layer in shown:
+        parts = (layer.forward, layer.recomputation, layer.gradient, layer.weight_gradient, layer.cycles)
+        rows.append((layer.path, layer.kind, "+".join(layer.methods), *_millions(parts), f"{100 * layer.cycles / total:.1f} %"))
+    rest = sum(layer.cycles for layer in others)
+    return (
+        [*rows, (f"{len(others)} others", "", "", "", "", "", "", *_millions((rest,)), f"{100 * rest / total:.1f} %")] if others else rows
+    )
+
+
+def _millions(cycles: Sequence[float]) -> List[str]:
+    return [f"{value / 1e6:.3f}" for value in cycles]
 
 
 def _assumptions() -> List[Sequence[str]]:

@@ -9,10 +9,11 @@ from ipu_model.program.ops import Op, Program, Tensor
 from ipu_model.program.placement import Stages
 from ipu_model.program.simplify import simplified
 
-from .estimate import Estimate, accumulation_work, estimate_program, gradient_sum_work, micro_batch_work, total_work, transfer_cycles
+from .estimate import Estimate, estimate_program
 from .hardware import Ipu, Machine
 from .memory import stage_memory
 from .settings import Settings, Target
+from .stages import accumulation_work, gradient_sum_work, micro_batch_work, total_work, transfer_cycles
 from .work import Work
 
 

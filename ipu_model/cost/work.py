@@ -14,7 +14,7 @@ from ipu_model.program.ops import Op, Tensor
 
 from . import assumptions as assumed
 from .plan import plan
-from .product import Product, forward_product, gradient_products
+from .product import WEIGHT_GRADIENT, Product, forward_product, gradient_products
 from .settings import Target
 
 
@@ -114,21 +114,6 @@ def _elementwise_backward(op: Op, target: Target) -> Work:
     return work
 
 
-def _vector_cycles(op: Op) -> Tuple[float, float]:
-    """Sums and products with a value for each channel have an inner loop of their own (PL VectorInner: 1, in place 2)."""
-    forward, backward = _VECTOR_CYCLES.get(op.name, _OTHER)
-    is_by_channel = op.name in ("add", "sub", "mul") and bool(_broadcast(op))
-    return (min(forward, _BY_CHANNEL), min(backward, _BY_CHANNEL)) if is_by_channel else (forward, backward)
-
-
-_BY_CHANNEL = 2
-
-
-def _broadcast(op: Op) -> List[Tensor]:
-    """Operands of another shape than the result, such as a value for each channel: each is copied to all tiles that need it first."""
-    return [tensor for tensor in (*op.inputs, *op.parameters) if 1 < tensor.elements < op.output.elements]
-
-
 _REGROUP_BYTES_PER_CYCLE, _TRANSPOSE_BYTES_PER_CYCLE = 8, 2  # PL ConvModel; a quarter of the bytes is copied twice
 
 
@@ -226,6 +211,13 @@ def forward_work(op: Op, target: Target) -> Work:
     if op.kind in ("conv", "matmul"):
         return product_work(forward_product(op), target)
     return _FORMULAS[op.kind][0](op, target)
+
+
+def weight_gradient_work(op: Op, target: Target) -> Work:
+    """The part of an operation's backward pass that is a product for its weights."""
+    if op.kind not in ("conv", "matmul"):
+        return Work()
+    return sum((product_work(product, target) for product in gradient_products(op) if product.role == WEIGHT_GRADIENT), Work())
 
 
 def backward_work(op: Op, target: Target) -> Work:

@@ -10,6 +10,7 @@ from hypothesis import given, settings, strategies as st
 from written_programs import chain, convolution, operation, program_of
 
 from ipu_model.cost import assumptions
+from ipu_model.cost.confidence import expected_error, extrapolations
 from ipu_model.cost.estimate import estimate_program
 from ipu_model.cost.hardware import BOW, GC200, MACHINES
 from ipu_model.cost.insights import insights
@@ -181,10 +182,39 @@ def test_throughput_scales_with_the_clock_and_the_replicas():
 
 
 def test_json_has_what_programs_read():
-    values = json.loads(json.dumps(estimate_program(chain(), Settings(4), POD16).as_json()))
-    assert {"images_per_second", "step_cycles", "bubble_fraction", "fits", "ipus"} <= set(values)
-    assert set(values["ipus"][0]) == {"cycles", "peak_bytes_per_tile", "limit_bytes_per_tile"}
-    assert values["ipus"][0]["limit_bytes_per_tile"] == 624 * 1024
+    estimate = estimate_program(four_stages(), Settings(8, memory_proportions=(0.1, 0.2)), POD16)
+    values = json.loads(json.dumps(estimate.as_json()))
+    assert values["schema_version"] == 2 and values["settings"]["memory_proportions"] == [0.1, 0.2]
+    assert {"images_per_second", "step_cycles", "bubble_fraction", "fits", "num_ipus"} <= set(values)
+    first = values["ipus"][0]
+    assert first["limit_bytes_per_tile"] == 624 * 1024
+    assert sum(first["bytes_per_tile"].values()) == pytest.approx(first["peak_bytes_per_tile"])
+    assert [stage["ipu"] for stage in values["stages"]] == [0, 1, 2, 3]
+    assert set(values["assumptions"]) == {assumption.name for assumption in assumptions.listed()}
+
+
+@pytest.mark.parametrize("is_training", [True, False])
+def test_layers_add_up_to_their_stages(is_training):
+    program = four_stages(is_training=is_training)
+    estimate = estimate_program(program, Settings(8, device_iterations=4, is_recomputed=True), POD16)
+    assert sum(layer.cycles for layer in estimate.layers) == pytest.approx(sum(stage.cycles for stage in estimate.stages))
+    first = next(layer for layer in estimate.layers if layer.path == "net.0")
+    assert (first.kind, first.methods) == ("conv", ("AMP",))
+    assert (first.weight_gradient > 0, first.recomputation == first.forward) == (is_training, is_training)
+
+
+def test_a_throughput_says_how_far_to_trust_it():
+    """Twice the root mean square of the errors left out; a line for what lies outside of what was compared."""
+    program = chain(batch=8)
+    assert 0.08 < expected_error() < 0.10
+    assert extrapolations(program, estimate_program(program, Settings(8), POD16)) == []
+    large = chain(batch=64)
+    (line,) = extrapolations(large, estimate_program(large, Settings(8), POD16))
+    assert "The micro batch of 64 is outside" in line
+    bow = estimate_program(program, Settings(8), MACHINES["bow-pod16"])
+    assert any("Releases of 2022" in line for line in insights(program, bow))
+    text = text_report("chain", program, bow)
+    assert "+-9 %" in text and "largest micro batch" in text
 
 
 def test_what_does_not_fit_says_so_and_what_would_help():
