@@ -80,9 +80,9 @@ def stage_memory(program: Program, stage: int, settings: Settings, target: Targe
 
 def _derived_bytes(ops: Sequence[Op], variables: Sequence[Variable]) -> int:
     """What was computed of parameters alone and is read for each micro batch, such as weights in half: it lives as long as they do."""
-    given = {(variable.tensor.shape, variable.tensor.dtype, variable.name.rpartition(".")[0]) for variable in variables}
+    given = {(variable.tensor.elements, variable.tensor.dtype, variable.name.rpartition(".")[0]) for variable in variables}
     derived = {(op.path, place, tensor) for op in ops for place, tensor in enumerate(op.parameters)}
-    return sum(tensor.bytes for path, _, tensor in derived if (tensor.shape, tensor.dtype, path) not in given)
+    return sum(tensor.bytes for path, _, tensor in derived if (tensor.elements, tensor.dtype, path) not in given)
 
 
 def temporary_bytes(op: Op, target: Target) -> float:

@@ -100,14 +100,14 @@ def _methods(product: Product, target: Target) -> Iterator[_Method]:
 
 
 def _matrix_unit(product: Product, target: Target) -> _Method:
-    """Blocks of 16 x 16 channels in half; float partial sums have half as many units, float operands half as many inputs.
+    """Blocks of 16 x 16 channels in half; float partial sums and few outputs use half of the units, float operands half of the inputs.
 
     A row of a block takes 4 worker cycles, 8 in float. Inputs come in groups of 4, 8 or 16 (2, 4 or 8 in float); reductions that the
     operand has side by side (kernel rows) fill what a group leaves, and zeros fill the rest.
     """
     is_half = product.is_half
     deepest = 16 if is_half else 8
-    outputs = 8 if is_half and target.partials == "float" else 16
+    outputs = 8 if is_half and (target.partials == "float" or product.outputs <= 8) else 16
     groupings = [(size, min(deepest // size, product.filling)) for size in (deepest, deepest // 2, deepest // 4)]
     inputs, filling = min(groupings, key=lambda way: -(-product.inputs // way[0]) * -(-product.reductions // way[1]))
     load = outputs * deepest * (2 if is_half else 4) / _LOAD_BYTES_PER_CYCLE + 25
