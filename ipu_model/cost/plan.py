@@ -17,6 +17,7 @@ from .product import WEIGHT_GRADIENT, Product
 from .settings import Target
 
 _WORKERS = 6
+_SYNC_CYCLES = 600  # of all tiles, before partial sums are added up (Poplar's targets)
 _LOAD_BYTES_PER_CYCLE = 8  # of weights into the matrix unit
 _SPLITS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 40, 46, 64, 92, 128, 184, 245, 368, 490, 736, 1472)
 _PARTS = (1, 2, 4, 8, 16, 32)
@@ -60,7 +61,7 @@ def plan(product: Product, target: Target) -> Plan:
         candidates = [_best(way, method, parts, target) for way in ways for method in _methods(way, target)]
         fitting = [candidate for candidate in candidates if candidate.temporary_bytes_per_tile <= limit]
         if fitting:
-            return min(fitting, key=lambda candidate: candidate.cycles)
+            return min(fitting, key=lambda candidate: candidate.cycles + _SYNC_CYCLES * candidate.steps)
     return min(candidates, key=lambda candidate: candidate.temporary_bytes_per_tile)
 
 
@@ -88,26 +89,27 @@ class _Method(NamedTuple):
 
 def _methods(product: Product, target: Target) -> Iterator[_Method]:
     """Those that can compute a product."""
-    yield _matrix_unit(product, target)
+    yield _matrix_unit(product, 16 if target.partials == "half" or not product.is_half else 8)
+    if product.is_half and target.partials == "half" and 0 < product.outputs % 16 <= 8:
+        yield _matrix_unit(product, 8)  # half of the units, which leaves fewer of them empty
     if product.outputs == 1 and product.groups > 1 and product.is_half:
         if product.kernel_width and not product.is_dilated:
             passes = 1 if target.partials == "half" else 2  # float partial sums have half as many units
             yield _Method("SLIC", 4, 1, 1, 4, 16 + 18, 30.0 * passes, 1.0 * passes)
         yield _Method("VMAC", 8, 1, 1, 1, 0, 0.0, 3.0, 25.0)
         if product.inputs == 1:  # groups side by side as one product, with zeros for what they do not share (PL: combineConvGroups)
-            unit = _matrix_unit(product, target)
+            unit = _matrix_unit(product, 16 if target.partials == "half" else 8)
             yield unit._replace(groups=unit.outputs, inputs=1, outputs=1, filling=1)
 
 
-def _matrix_unit(product: Product, target: Target) -> _Method:
-    """Blocks of 16 x 16 channels in half; float partial sums and few outputs use half of the units, float operands half of the inputs.
+def _matrix_unit(product: Product, outputs: int) -> _Method:
+    """Blocks of 16 inputs in half, 8 in float, and of 16 outputs, or 8 where half of the units are used, as float partial sums need.
 
     A row of a block takes 4 worker cycles, 8 in float. Inputs come in groups of 4, 8 or 16 (2, 4 or 8 in float); reductions that the
     operand has side by side (kernel rows) fill what a group leaves, and zeros fill the rest.
     """
     is_half = product.is_half
     deepest = 16 if is_half else 8
-    outputs = 8 if is_half and (target.partials == "float" or product.outputs <= 8) else 16
     groupings = [(size, min(deepest // size, product.filling)) for size in (deepest, deepest // 2, deepest // 4)]
     inputs, filling = min(groupings, key=lambda way: -(-product.inputs // way[0]) * -(-product.reductions // way[1]))
     load = outputs * deepest * (2 if is_half else 4) / _LOAD_BYTES_PER_CYCLE + 25
@@ -123,7 +125,7 @@ def _best(product: Product, method: _Method, parts: int, target: Target) -> Plan
     cut_groups = min(-(-parts // cut_outputs), groups)
     split = _splits(-(-groups // cut_groups), product.rows, blocks, -(-outputs // cut_outputs), target.tiles)
     cost = _cost(product, method, split, 2 if product.is_half and target.partials == "half" else 4)
-    cycles = cost.compute + cost.exchange + cost.reduce
+    cycles = cost.compute + cost.exchange + cost.reduce + _SYNC_CYCLES * (split.blocks_over > 1)
     fits = cost.temporary <= target.temporary_limit_bytes_per_tile
     index = int(np.argmin(np.where(fits, cycles, np.inf)) if fits.any() else np.argmin(cost.temporary))
     count = cut_groups * cut_outputs

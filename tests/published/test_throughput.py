@@ -87,7 +87,7 @@ def fit(linear):
         def residuals(logarithms):
             return [np.log(linear[point].speed(np.exp(logarithms)) / POINTS[point]) for point in points]
 
-        starts = ([885, 2.94], [1000, 2])  # a slot lasts as long as its busiest IPU, so that there may be several minima
+        starts = ([900, 2.96], [1000, 2])  # a slot lasts as long as its busiest IPU, so that there may be several minima
         found = [least_squares(residuals, np.log(start), diff_step=1e-3, xtol=1e-5) for start in starts]
         return np.exp(min(found, key=lambda one: one.cost).x)
 
@@ -102,14 +102,14 @@ def test_the_fitted_constants_act_linearly(programs, linear):
 
 def test_throughput_of_efficientnets(programs):
     found = {point: abs(error) for point, error in errors(programs, POINTS).items()}
-    assert statistics.median(found.values()) <= 0.03 and max(found.values()) <= 0.09
+    assert statistics.median(found.values()) <= 0.025 and max(found.values()) <= 0.09
 
 
 def test_the_constants_are_those_that_fit(fit):
     fitted = {assumption.name: assumption.value for assumption in assumptions.listed() if assumption.is_fitted}
-    assert fitted == {"ASSUMED_STEP_CYCLES": (885.0,), "ASSUMED_DATA_FACTOR": (2.94,)}
+    assert fitted == {"ASSUMED_STEP_CYCLES": (900.0,), "ASSUMED_DATA_FACTOR": (2.96,)}
     step, data = fit(list(POINTS))
-    assert (885.0, 2.94) == pytest.approx((step, data), rel=0.01)  # as the module states them, rounded
+    assert (900.0, 2.96) == pytest.approx((step, data), rel=0.01)  # as the module states them, rounded
 
 
 def test_sizes_that_were_left_out(linear, fit):
