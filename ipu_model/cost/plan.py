@@ -90,8 +90,8 @@ class _Method(NamedTuple):
 def _methods(product: Product, target: Target) -> Iterator[_Method]:
     """Those that can compute a product."""
     yield _matrix_unit(product, 16 if target.partials == "half" or not product.is_half else 8)
-    if product.is_half and target.partials == "half" and 0 < product.outputs % 16 <= 8:
-        yield _matrix_unit(product, 8)  # half of the units, which leaves fewer of them empty
+    if product.is_half and target.partials == "half":
+        yield _matrix_unit(product, 8)  # half of the units, in smaller blocks
     if product.outputs == 1 and product.groups > 1 and product.is_half:
         if product.kernel_width and not product.is_dilated:
             passes = 1 if target.partials == "half" else 2  # float partial sums have half as many units
