@@ -115,7 +115,7 @@ def test_a_sweep_compares(monkeypatch, capsys, tmp_path):
         (("--machine", "pod15"), "invalid choice: 'pod15'"),
         (("--config", "tinny"), "did you mean"),
         (("--pipeline-splits", "blocks.99"), "no module 'blocks.99'"),
-        (("--jsom",), "unknown argument --jsom"),
+        (("--jsom",), "unknown argument '--jsom'"),
         (("--report", "/nowhere/report.html"), "cannot be written"),
     ],
 )

@@ -53,11 +53,12 @@ class Linear:
     """A program's cycles as a function of the two fitted constants, in which the passes and the update are linear."""
 
     def __init__(self, case, monkeypatch):
+        program, settings = case
         estimates = []
         for step, data in ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0)):
             monkeypatch.setattr(assumptions, "ASSUMED_STEP_CYCLES", step)
             monkeypatch.setattr(assumptions, "ASSUMED_DATA_FACTOR", data)
-            estimates.append(estimate_program(*case, MACHINES["pod16"]))
+            estimates.append(estimate_program(program, settings, MACHINES["pod16"]))
         monkeypatch.undo()
         self.estimate = estimates[0]
         forward, backward, _ = zip(*(pass_cycles(each.stages) for each in estimates))
