@@ -39,7 +39,7 @@ class Captured:
     Attributes:
         input_structure: of (args, kwargs); `input_structure.flatten((args, kwargs))` gives the leaves that `run` takes.
         tensor_inputs: numbers of the leaves that are tensors; the others are constants of the graph.
-        written_buffers: names of the buffers that forward updates in place.
+        written_parameters, written_buffers: names of those that forward updates in place.
         written_inputs: numbers of the input leaves that forward updates in place.
     """
 
@@ -50,6 +50,7 @@ class Captured:
     output_structure: Structure
     output_constants: Dict[int, Any]
     block_starts: Tuple[BlockStart, ...]
+    written_parameters: FrozenSet[str]
     written_buffers: FrozenSet[str]
     written_inputs: FrozenSet[int]
 
@@ -232,6 +233,7 @@ def _lower(graph: fx.GraphModule, step: _Step, device: torch.device) -> Captured
         output_structure=step.output_structure,
         output_constants=step.constants,
         block_starts=tuple(step.record.block_starts),
+        written_parameters=frozenset(name for index, name in enumerate(step.names) if index in written),
         written_buffers=frozenset(name for index, name in enumerate(step.buffer_names, start=num_parameters) if index in written),
         written_inputs=frozenset(leaf for position, leaf in enumerate(tensor_inputs) if num_state + position in written),
     )

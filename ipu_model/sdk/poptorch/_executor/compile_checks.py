@@ -46,14 +46,9 @@ def warn_of_rounding(reserved: int, used: int) -> None:
 
 
 def check_captured(settings: RunSettings, model: torch.nn.Module, captured: Captured, record: Recording) -> None:
-    """`Error` for buffers that replicas would change differently, unknown updatable buffers, and misplaced overlap annotations."""
-    if settings.layout.replication_factor > 1 and settings.broadcasts_buffers:
-        changed = captured.written_buffers - _batch_norm_buffers(model)
-        if changed:
-            raise Error(
-                f"PopTorch does not support replicas that change a buffer ({', '.join(sorted(changed))}): set "
-                "Options.broadcastBuffers(False) to give each replica its own."
-            )
+    """`Error` for what replicas would change differently, unknown updatable buffers, and misplaced overlap annotations."""
+    if settings.layout.replication_factor > 1:
+        _check_changes_of_replicas(settings, model, captured)
     if record.has_collectives and settings.num_processes > 1:
         raise absent("An operation between replicas over several instances", "one instance with all replicas")
     present = {name for name, _ in model.named_buffers()}
@@ -62,6 +57,17 @@ def check_captured(settings: RunSettings, model: torch.nn.Module, captured: Capt
             raise Error(f"updatableNamedBuffers: the model has no buffer {name!r}; it has {', '.join(sorted(present)) or 'none'}.")
     if record.overlap.inputs or record.overlap.outputs:
         _check_overlap_options(settings, bool(record.overlap.outputs))
+
+
+def _check_changes_of_replicas(settings: RunSettings, model: torch.nn.Module, captured: Captured) -> None:
+    changed = (captured.written_buffers | captured.written_parameters) - _batch_norm_buffers(model)
+    if changed and settings.broadcasts_buffers:
+        raise Error(
+            f"PopTorch does not support broadcasting buffers that forward changes when there are replicas ({', '.join(sorted(changed))}): "
+            "set poptorch.Options.broadcastBuffers(False) to give each replica its own."
+        )
+    if captured.written_parameters:
+        raise absent("A parameter that forward changes, with replicas", "a buffer in its place")
 
 
 def _batch_norm_buffers(model: torch.nn.Module) -> set:
