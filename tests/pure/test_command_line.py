@@ -172,6 +172,7 @@ def test_an_estimate_of_the_second_phase_and_of_any_machine():
     assert (parsed.config.data.image_size, parsed.config.ipu.machine) == (24, "pod64")
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.sampled_from([*PLACES, "config"]), st.text(max_size=6)), max_size=3))
 def test_whatever_is_typed_is_right_or_one_line_and_exit_code_2(typed):
     arguments = [part for field, text in typed for part in (f"--{field.replace('_', '-')}", text)]

@@ -58,6 +58,7 @@ def test_ctrl_c_is_one_line_also_while_libraries_are_imported(capsys):
     assert capsys.readouterr().err == "p: interrupted\n"
 
 
+@pytest.mark.slow
 def test_a_closed_pipe_is_no_error(tmp_path):
     text = "import sys; from cli import run_program\nsys.exit(run_program('p', lambda: [print('x' * 100000)] and 0))"
     process = subprocess.Popen([sys.executable, "-c", text], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)

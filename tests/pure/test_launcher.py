@@ -105,6 +105,7 @@ def test_flags_go_to_a_file_and_come_back(tmp_path, capsys):
     assert "unknown num_replica" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @given(hosts=st.integers(1, 4), per_host=st.integers(1, 4), local=st.integers(1, 5), ipus=st.integers(1, 4))
 def test_each_replica_belongs_to_one_instance(hosts, per_host, local, ipus):
     instances = hosts * per_host

@@ -58,6 +58,7 @@ def test_ipus_come_in_powers_of_two():
         place(0, 1).num_ipus(33, is_rounded=True)
 
 
+@pytest.mark.slow
 @given(ipus=st.lists(st.integers(0, 3), min_size=1, max_size=8), replicas=st.integers(1, 16))
 def test_granted_ipus_are_the_next_power_of_two(ipus, replicas):
     needed = (max(ipus) + 1) * replicas

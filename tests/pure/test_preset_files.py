@@ -78,6 +78,7 @@ def test_aliases_are_read_as_values(tmp_path):
     assert load_preset("p", {}, path).batch == load_preset("r", {}, path).batch
 
 
+@pytest.mark.slow
 def test_twenty_thousand_keys_are_read(tmp_path):
     """Each key was compared with all before it, 2 x 10^8 times: 12 s."""
     path = written(tmp_path, "\n".join(f"k{index}: {{}}" for index in range(20_000)))
@@ -95,6 +96,7 @@ VALUES = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(field=st.sampled_from(list(PLACES)), value=VALUES)
 def test_any_value_of_any_field_is_used_as_it_is_or_refused_by_name(field, value):
     try:
@@ -133,6 +135,7 @@ def test_every_number_has_a_unit():
         assert is_number == bool(info.json_schema_extra["unit"]), field
 
 
+@pytest.mark.slow
 @given(text=st.text(max_size=80) | st.dictionaries(st.text(max_size=4), VALUES, max_size=3).map(str))
 def test_any_text_is_presets_or_refused(tmp_path_factory, text):
     path = written(tmp_path_factory.getbasetemp(), text.encode("utf-8", "surrogatepass"))
@@ -142,6 +145,7 @@ def test_any_text_is_presets_or_refused(tmp_path_factory, text):
         assert str(error).startswith((str(path), "preset")) and "\n" not in str(error)
 
 
+@pytest.mark.slow
 @given(
     st.dictionaries(st.sampled_from([*SECTIONS, OVERLAY]), st.dictionaries(st.sampled_from(list(PLACES)), VALUES, max_size=2), max_size=3)
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import pytest
 from hypothesis import given, settings, strategies as st
 from written_programs import operation, program_of
 
@@ -87,6 +88,7 @@ def programs(draw):
     return program_of(*ops)
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(programs())
 def test_every_operand_is_written_or_is_a_source(program):
@@ -98,6 +100,7 @@ def test_every_operand_is_written_or_is_a_source(program):
     assert simplified(after).macs == program.macs
 
 
+@pytest.mark.slow
 @given(programs(), st.integers(0, 14))
 def test_stages_are_left_alone(program, cut):
     ops = tuple(dataclasses.replace(op, block=int(position >= cut)) for position, op in enumerate(program.ops))
