@@ -43,7 +43,7 @@ def test_a_mistake_in_the_second_phase_is_found_before_the_first_begins(monkeypa
 
 
 @pytest.mark.parametrize(
-    ("fields", "fragment"), [({"gradient_accumulation": 2}, "greater than or equal to 3"), ({"replicas": 33}, "Too many IPUs")]
+    ("fields", "fragment"), [({"gradient_accumulation": 2}, r"greater than or equal to .*\(3\)"), ({"replicas": 33}, "Too many IPUs")]
 )
 def test_pipelines_are_checked_without_running(fields, fragment):
     with pytest.raises(UserError, match=fragment):
