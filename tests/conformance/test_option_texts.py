@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 import poptorch
@@ -99,3 +103,12 @@ def test_equal_settings_print_equal_text():
 
     assert repr(first()) == repr(second())
     assert repr(first()) != repr(first().deviceIterations(2))
+
+
+def test_equal_settings_print_equal_text_in_another_process():
+    code = "import poptorch\nprint(poptorch.Options().deviceIterations(3).setAvailableMemoryProportion({'IPU0': 0.1, 'IPU1': 0.2}))"
+    setup = "import ipu_model\n" if "ipu_model" in sys.modules else ""
+    environment = {**os.environ, "PYTHONHASHSEED": "7"}
+    done = subprocess.run([sys.executable, "-c", setup + code], env=environment, capture_output=True, text=True, check=True)
+    options = poptorch.Options().deviceIterations(3).setAvailableMemoryProportion({"IPU0": 0.1, "IPU1": 0.2})
+    assert done.stdout == f"{options}\n"
