@@ -96,6 +96,20 @@ def test_constants_are_fixed_at_compilation():
         executor(torch.ones(1), 4)
 
 
+@pytest.mark.parametrize(("compiled", "later"), [((), (torch.ones(2),)), ((torch.ones(2),), ())])
+def test_a_tensor_in_the_place_of_none_is_another_type(compiled, later):
+    class Adds(nn.Module):
+        def forward(self, x, y=None):
+            return x if y is None else x + y
+
+    executor = poptorch.inferenceModel(Adds())
+    executor(torch.ones(2), *compiled)
+    kinds = {True: "<class 'torch.Tensor'>", False: "<class 'NoneType'>"}
+    expected, got = kinds[bool(compiled)], kinds[bool(later)]
+    with pytest.raises(poptorch.Error, match=f"Type mismatch for y: expected {expected} but got {got}"):
+        executor(torch.ones(2), *later)
+
+
 def test_what_is_odd_about_inputs_is_said_once(caplog):
     class Sums(nn.Module):
         def forward(self, x, more=None):
