@@ -32,6 +32,7 @@ ifeq ($(PYTHON38),)
 else
 	$(MAKE) $(VENV_SDK)/installed
 	$(VENV_SDK)/bin/python -m pytest $(PYTEST) -m "not slow"
+	$(VENV_SDK)/bin/python -m pytest $(PYTEST) -m slow tests/pure
 endif
 
 results: $(VENV)/installed

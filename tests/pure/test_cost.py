@@ -214,6 +214,7 @@ def test_an_unknown_schedule_is_an_error():
         timeline([1], [1], [0], 1, "grouping")
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(STAGES, st.integers(1, 12), st.sampled_from(SCHEDULES))
 def test_what_is_costed_is_what_is_drawn(stages, count, schedule):
@@ -238,6 +239,7 @@ def test_what_is_costed_is_what_is_drawn(stages, count, schedule):
     assert times.total <= count * sum(forward + backward) * (1 + 1e-9)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(STAGES, st.integers(1, 40), st.sampled_from(SCHEDULES))
 def test_micro_batches_that_wait_are_those_of_the_schedule(stages, count, schedule):

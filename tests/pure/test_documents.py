@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from pathlib import Path
 
@@ -22,6 +23,7 @@ def rows(page):
             yield cells
 
 
+@functools.lru_cache(maxsize=None)
 def defined(path):
     """Names of a file's test functions."""
     return {node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)}

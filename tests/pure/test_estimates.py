@@ -217,6 +217,7 @@ def test_a_throughput_says_how_far_to_trust_it():
     assert "+-9 %" in text and "largest micro batch" in text
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_says_so_and_what_would_help():
     program = with_micro_batch(chain(40), 4096)
     estimate = estimate_program(program, Settings(4), POD16)
@@ -227,6 +228,7 @@ def test_what_does_not_fit_says_so_and_what_would_help():
     assert not estimate_program(with_micro_batch(program, largest + 1), Settings(4), POD16).fits
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.sampled_from([1, 3, 5, 7]), min_size=3, max_size=7), st.integers(2, 3))
 def test_splits_are_the_best_of_all(widths, stages):
