@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import collections
 import contextlib
 import datetime
@@ -19,6 +20,7 @@ from .errors import Error
 
 DEFAULT_TIMEOUT_SECONDS = 300.0
 _NOTICE_SECONDS = 1.0  # an instance that waits longer says so in the store, so that those that hang can be named
+_END_SECONDS = 5.0  # for which a process waits at its end until a notice is written
 
 
 class LostInstanceError(Error):
@@ -38,7 +40,10 @@ class Instances:
         self._kept: Deque[List[torch.Tensor]] = collections.deque(maxlen=2)
         store.set(f"name/{index}", f"instance {index} (host {socket.gethostname()}, process {os.getpid()})")
         store.set(f"waiting/{index}", "0")
-        threading.Thread(target=self._notice_waiting, daemon=True).start()
+        self._is_over = threading.Event()
+        self._notices = threading.Thread(target=self._notice_waiting, daemon=True)
+        self._notices.start()
+        atexit.register(self._end_notices)
 
     # ---- collectives
 
@@ -122,13 +127,17 @@ class Instances:
 
     def _notice_waiting(self) -> None:
         noticed = 0
-        while True:
-            time.sleep(_NOTICE_SECONDS / 2)
+        while not self._is_over.wait(_NOTICE_SECONDS / 2):
             entered, sequence = self._entered, self._sequence
             if entered is not None and sequence > noticed and time.monotonic() - entered > _NOTICE_SECONDS:
                 noticed = sequence
                 with contextlib.suppress(RuntimeError):  # the store ends with the run
                     self._store.set(f"waiting/{self.index}", str(sequence))
+
+    def _end_notices(self) -> None:
+        """Before Python ends: a thread that is in the store by then would end the process with SIGABRT."""
+        self._is_over.set()
+        self._notices.join(timeout=_END_SECONDS)
 
     def _lost(self, error: RuntimeError, seconds: float) -> LostInstanceError:
         if seconds < 0.9 * self._timeout_seconds:

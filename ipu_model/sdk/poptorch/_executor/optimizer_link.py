@@ -121,6 +121,8 @@ class OptimizerLink:
         self.scaler = self._fixed_scaler(self.optimizer)
         self._rule = self._with_overrides(self._fresh_rule())
         loaded = optim.connect(self.optimizer, self)
+        if loaded is not None:
+            self._values = _values(self.optimizer)  # what loading has set: a later setOptimizer that says otherwise wins
         self._pending = loaded or self._pending
         self._complete()
 
