@@ -9,6 +9,7 @@ from running import rows, run, validated
 from training.errors import CheckpointError
 
 
+@pytest.mark.filterwarnings("ignore:TypedStorage is deprecated")  # torch 2.0's own, when it reads
 def test_without_the_field_of_proxy_norms_scale_it_is_the_network_of_its_time(tmp_path):
     """The scale acted everywhere then. Validation goes by the checkpoint; resuming with today's default is refused, and says why."""
     folder = tmp_path / "run"

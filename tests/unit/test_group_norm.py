@@ -70,6 +70,7 @@ def test_a_large_mean_costs_no_accuracy(generator):
         torch.testing.assert_close(out.double(), expected, atol=1e-3, rtol=1e-3)
 
 
+@pytest.mark.skipif(torch.__version__.startswith("2.0."), reason="torch 2.0 has no group norm of half tensors on the CPU")
 def test_half_input_has_float32_statistics(generator):
     """Values of 300: their squares leave half's range."""
     x, weight, bias = (value.detach() for value in draw((2, 8, 8, 8), generator))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 from torch.nn import functional as F
@@ -107,6 +108,7 @@ def test_module_at_initialisation_normalises_gaussian_inputs(generator):
     assert abs(out.var() - variance / (variance + EPSILON)) < 0.02
 
 
+@pytest.mark.skipif(torch.__version__.startswith("2.0."), reason="torch 2.0 has no group norm of half tensors on the CPU")
 def test_half_module_computes_the_float32_modules_values(generator):
     """Half input and half weights against the equation in float64: what is left is the rounding of the input, of x and of the output."""
     module = ProxyNormAct(6, num_groups=2, norm_epsilon=1e-3, proxy_epsilon=EPSILON)

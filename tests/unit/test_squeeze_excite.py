@@ -124,6 +124,7 @@ def test_folding_takes_fewer_passes_over_the_activations():
     assert folded[1] == everywhere[1] - 2  # grad * out, and mul_ by rho
 
 
+@pytest.mark.skipif(torch.__version__.startswith("2.0."), reason="torch 2.0 has no group norm of half tensors on the CPU")
 def test_half_is_close_to_float32(generator):
     """A block's gate and norm on half input and half weights, against the same weights in float32."""
     half = copy.deepcopy(build().get_submodule("blocks.1.1"))
