@@ -83,7 +83,7 @@ PRODUCTS = st.builds(
 @settings(max_examples=40, deadline=None)
 @given(PRODUCTS, st.floats(0.001, 0.6), st.floats(1, 20))
 def test_less_memory_for_temporaries_saves_memory(product, share, factor):
-    """Cycles are tested on networks: for odd single products the fewest parts that fit are not always the fastest plan (0.79 x was seen)."""
+    """Cycles are tested on networks: for odd single products the fewest parts that fit are not always the fastest (0.79 x was seen)."""
     narrow, wide = plan(product, Target(GC200, "half", share)), plan(product, Target(GC200, "half", min(share * factor, 1.0)))
     limit = share * GC200.sram_bytes_per_tile
     assert narrow.temporary_bytes_per_tile <= max(limit, wide.temporary_bytes_per_tile)
