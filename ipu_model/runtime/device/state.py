@@ -8,6 +8,7 @@ from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence
 import torch
 
 from ..capture import narrow_dtype
+from ..errors import Error
 from ..gradients.exchange import GradientExchange
 from ..gradients.reduction import ReplicaGroups
 from .random import DeviceRandom
@@ -76,7 +77,13 @@ class DeviceMemory:
         groups: Mapping[str, ReplicaGroups],
         exchange: Optional[GradientExchange],
     ) -> None:
-        """Make room for a model's parameters `names`, of which some are trainable and some are kept by groups of replicas."""
+        """Make room for a model's parameters `names`, of which some are trainable and some are kept by groups of replicas.
+
+        Raises:
+            Error: a model's state is there already.
+        """
+        if self.is_attached:
+            raise Error("The model is already attached to a device.")
         replicas = settings.layout.replication_factor
         seed = torch.initial_seed() % 2**32 if settings.seed is None else settings.seed
         self._state = DeviceState(

@@ -23,7 +23,7 @@ from ._executor.announce import announce, compilation_progress
 from ._executor.arguments import ForwardSignature
 from ._executor.compile_checks import check_inputs, check_options
 from ._executor.compiled import Compiled, check_fits, compile_model, micro_batch
-from ._executor.executables import Executable, read_executable, write_executable
+from ._executor.executables import Executable, read_executable, read_exported, write_executable
 from ._executor.hooks import OverwriteContextManager as _OverwriteContextManager  # noqa: F401  the name that libraries import
 from ._executor.host_module import CallableModel, HostModule
 from ._executor.instances import gradient_exchange
@@ -150,19 +150,22 @@ class PoplarExecutor:
         if self._compiled is not None:
             logger.warning("The model is already compiled; call destroy() first to compile for other inputs.")
             return
-        inputs = self._args_parser.canonical(args, kwargs)
-        check_inputs(flatten(inputs)[0])
-        arguments = self._args_parser.describe(*inputs)
-        with compilation_progress(self._settings.shows_progress), host_random_kept():
-            check_options(self._settings)
-            compiled = compile_model(self._host, self._memory, self._groups, self._settings, inputs, arguments, strategy_of(self._options))
+        compiled = self._captured(self._args_parser.canonical(args, kwargs))
         write_profile(self.ipu_model_workload(*args, **kwargs))
         self._use(compiled)
+
+    def _captured(self, inputs: Tuple[Any, ...]) -> Compiled:
+        check_inputs(flatten(inputs)[0])
+        arguments, strategy = self._args_parser.describe(*inputs), strategy_of(self._options)
+        with compilation_progress(self._settings.shows_progress), host_random_kept():
+            check_options(self._settings)
+            return compile_model(self._host, self._memory, self._groups, self._settings, inputs, arguments, strategy)
 
     def _use(self, compiled: Compiled) -> None:
         if self._settings.checks_floating_point:
             compiled.captured.graph.check_floating_point()
         self._compiled, self._groups.is_fixed = compiled, True
+        self._inputs.forget()
         if self._options.connection_type == ConnectionType.Always:
             self.attachToDevice()
 
@@ -174,19 +177,22 @@ class PoplarExecutor:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the compiled model on a combined batch; compiles first where needed."""
-        assert self._options.connection_type != ConnectionType.Never, (
-            "Trying to run a model on an offline device: useOfflineIpuTarget and ConnectionType.Never only compile"
-        )
+        self._need_online("run a model on an offline device: useOfflineIpuTarget and ConnectionType.Never only compile")
         inputs = self._args_parser.canonical(args, kwargs)
+        compiled = self._ready(args, kwargs)
+        compiled.arguments.check(*inputs)
+        given = compiled.captured.input_structure.flatten(inputs)
+        self._host.catch_up()
+        return Runner(self._memory, self._settings, self._link, self._inputs, self._anchors, self._clock).run(compiled, given)
+
+    def _ready(self, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Compiled:
+        """The compiled model on the device: compiled and attached where it is not."""
         if self._compiled is None:
             self.compile(*args, **kwargs)
         compiled = self._need_compiled("calling it")
         if not self._memory.is_attached:
             self.attachToDevice()
-        compiled.arguments.check(*inputs)
-        given = compiled.captured.input_structure.flatten(inputs)
-        self._host.catch_up()
-        return Runner(self._memory, self._settings, self._link, self._inputs, self._anchors, self._clock).run(compiled, given)
+        return compiled
 
     def destroy(self) -> None:
         """Download everything, drop the compiled model, and give the user's module its own class back."""
@@ -197,13 +203,15 @@ class PoplarExecutor:
         if self._link is not None:
             self._link.release()
         self._host.unwrap()
-        self._inputs.forget()
         self._compiled, self._groups.is_fixed = None, False
 
     def _need_compiled(self, name: str) -> Compiled:
         if self._compiled is None:
             raise Error(f"Model has not been compiled or has been destroyed: call it, or compile(), before {name}.")
         return self._compiled
+
+    def _need_online(self, what: str) -> None:
+        assert self._options.connection_type != ConnectionType.Never, f"Trying to {what}"
 
     # ---- the device
 
@@ -214,9 +222,7 @@ class PoplarExecutor:
     def attachToDevice(self) -> None:
         """Upload weights, buffers, optimizer state and random state."""
         compiled = self._need_compiled("attachToDevice")
-        assert self._options.connection_type != ConnectionType.Never, "Trying to attach to an offline device"
-        if self._memory.is_attached:
-            raise Error("The model is already attached to a device.")
+        self._need_online("attach to an offline device")
         exchange = gradient_exchange(compiled, self._settings, self._memory.device)
         self._memory.attach(self._settings, compiled.parameters, compiled.trainable, self._groups.by_name, exchange)
         self._host.upload()
@@ -380,14 +386,12 @@ def load(filename: str, edit_opts_fn: Optional[Callable[[Options], None]] = None
         AssertionError: saved without the model (use `loadExecutable` on a wrapped model), or by another version.
         Error: not such a file.
     """
-    stored = read_executable(filename)
-    assert stored.model is not None, f"{filename} was saved with export_model=False: wrap the model and call loadExecutable({filename!r})"
+    stored = read_exported(filename)
     options = attached_options(stored.options)
     if edit_opts_fn is not None:
         edit_opts_fn(options)
     is_training = stored.compiled.is_training
     executor = training_executor(stored.model, options, stored.optimizer) if is_training else inference_executor(stored.model, options)
-    if stored.optimizer_state is not None and "ipu_state" in stored.optimizer_state:
-        stored.optimizer.load_state_dict(stored.optimizer_state)
+    stored.restore_optimizer()
     executor._take(stored, filename)
     return executor

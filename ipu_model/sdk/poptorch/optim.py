@@ -7,7 +7,7 @@ An argument that is None takes its default, and the device takes it for constant
 from __future__ import annotations
 
 import logging
-from typing import Any, Dict, Iterable, List, Optional, Protocol, Tuple
+from typing import Any, Dict, Iterable, Optional, Protocol, Tuple
 
 import torch
 
@@ -63,6 +63,14 @@ class VariableAttributes:
         self._variable.add(name)
 
 
+def _check_state(state_dict: Dict[str, Any]) -> None:
+    if not _NO_STATE.keys() <= state_dict.keys():
+        raise RuntimeError(
+            "Only IPU optimizer states can be loaded onto the IPU: the state dict must come from a poptorch.optim optimizer and have "
+            f"'ipu_state' and 'ipu_param'; it has {sorted(state_dict)}"
+        )
+
+
 class Optimizer:
     """What every PopTorch optimizer has beside torch's."""
 
@@ -90,11 +98,7 @@ class Optimizer:
 
     def load_state_dict(self, state_dict: Dict[str, Any]) -> None:
         """Load the host's part now; the device's part is uploaded before the next run."""
-        if not _NO_STATE.keys() <= state_dict.keys():
-            raise RuntimeError(
-                "Only IPU optimizer states can be loaded onto the IPU: the state dict must come from a poptorch.optim optimizer and have "
-                f"'ipu_state' and 'ipu_param'; it has {sorted(state_dict)}"
-            )
+        _check_state(state_dict)
         super().load_state_dict({key: value for key, value in state_dict.items() if key not in _NO_STATE})  # type: ignore[misc]
         loaded = {key: state_dict[key] for key in _NO_STATE} if state_dict["ipu_state"] is not None else None
         if self._device.source is not None:
@@ -327,11 +331,14 @@ class LAMB(Optimizer, torch.optim.Optimizer):
         self._keep({**hyper, **extra}, {**_EVERY, **_MOMENT_TYPES, "bias_correction": True})
         self._host_state = OptimizerState()
 
+    def _with_gradients(self) -> List[Tuple[str, int, torch.nn.Parameter]]:
+        """Parameters that have gradients: a name, the number of the group, and the parameter."""
+        numbered = [(f"{g}.{i}", g, p) for g, group in enumerate(self.param_groups) for i, p in enumerate(group["params"])]
+        return [(name, group, parameter) for name, group, parameter in numbered if parameter.grad is not None]
+
     def step(self, closure: Any = None) -> Any:
         """Update on the host, by the device's rule."""
-        pairs: List[Tuple[str, int, torch.nn.Parameter]] = [
-            (f"{g}.{i}", g, p) for g, group in enumerate(self.param_groups) for i, p in enumerate(group["params"]) if p.grad is not None
-        ]
+        pairs = self._with_gradients()
         rule = Rule("lamb", self.param_groups, {name: g for name, g, _ in pairs}, flags={"bias_correction": self.bias_correction})
         gradients = [p.grad for _, _, p in pairs if p.grad is not None]
         names, weights = [name for name, _, _ in pairs], [p.data for _, _, p in pairs]

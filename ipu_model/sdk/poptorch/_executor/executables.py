@@ -32,6 +32,11 @@ class Executable:
     optimizer: Any = None
     optimizer_state: Any = None
 
+    def restore_optimizer(self) -> None:
+        """Give the optimizer the state that it was saved with, the device's included."""
+        if self.optimizer_state is not None and "ipu_state" in self.optimizer_state:
+            self.optimizer.load_state_dict(self.optimizer_state)
+
 
 def write_executable(filename: str, executable: Executable) -> None:
     """Write a file; a folder gets a `model.poptorch`."""
@@ -46,3 +51,10 @@ def read_executable(filename: str) -> Executable:
     """Read a file; `Error` for one that is none, or of another version."""
     content = read_file(Path(filename), _FORMAT)
     return Executable(**{item.name: content[item.name] for item in fields(Executable)})
+
+
+def read_exported(filename: str) -> Executable:
+    """Read a file that holds the user's model too; AssertionError where it was saved without."""
+    stored = read_executable(filename)
+    assert stored.model is not None, f"{filename} was saved with export_model=False: wrap the model and call loadExecutable({filename!r})"
+    return stored
