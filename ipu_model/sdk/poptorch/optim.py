@@ -7,7 +7,7 @@ An argument that is None takes its default, and the device takes it for constant
 from __future__ import annotations
 
 import logging
-from typing import Any, Dict, Iterable, Optional, Protocol, Tuple
+from typing import Any, Dict, Iterable, List, Optional, Protocol, Tuple
 
 import torch
 
