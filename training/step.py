@@ -55,8 +55,8 @@ class Step:
         Raises:
             TrainingError: the loss is not finite.
         """
+        self._set_hyperparameters(update)
         self.compile(images, labels)
-        self._set_hyperparameters(update)  # after compiling, which uploads those of a loaded optimizer state
         start = time.perf_counter()
         loss, hits = self._executor(images, labels)
         ballots = torch.full_like(loss.reshape(-1), ballot)

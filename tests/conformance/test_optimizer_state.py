@@ -111,6 +111,65 @@ def test_loaded_values_are_those_in_use(make, change, group):
     assert torch.equal(after_two(loads_and_sets), after_two(sets_rate))
 
 
+def resumed(change=lambda optimizer: None, sets=True, rate=0.05):
+    """Weights after one call with a loaded state whose learning rate is `rate`; `change` and `setOptimizer` come before compiling."""
+    x = torch.ones(4, 3)
+    torch.manual_seed(0)
+    first = Model()
+    optimizer = poptorch.optim.SGD(first.parameters(), lr=0.1, momentum=0.9)
+    poptorch.trainingModel(first, optimizer=optimizer)(x)
+    state = optimizer.state_dict()
+    for entry in state["ipu_param"]:
+        if entry.startswith("scaledLearningRate2"):
+            state["ipu_param"][entry] = torch.tensor(rate)
+    second = Model()
+    second.load_state_dict(first.state_dict())
+    again = poptorch.optim.SGD(second.parameters(), lr=0.25, momentum=0.9)
+    executor = poptorch.trainingModel(second, optimizer=again)
+    again.load_state_dict(state)
+    change(again)
+    if sets:
+        executor.setOptimizer(again)
+    executor(x)
+    return second.layer.weight.detach().clone()
+
+
+def to_rate(rate):
+    return lambda optimizer: optimizer.param_groups[0].update(lr=rate)
+
+
+def test_values_set_after_loading_and_before_compiling_win():
+    """Also the value with which the optimizer was made; the velocity is the loaded one either way."""
+    loaded = resumed()
+    torch.testing.assert_close(loaded, resumed(to_rate(0.05)), rtol=1e-6, atol=1e-7)  # the device's rate is float32
+    torch.testing.assert_close(resumed(to_rate(0.25)), resumed(rate=0.25), rtol=1e-6, atol=1e-7)
+    assert not torch.equal(resumed(to_rate(0.25)), loaded)
+
+
+def test_what_is_changed_without_setting_it_does_not_count():
+    assert torch.equal(resumed(to_rate(0.25), sets=False), resumed())
+
+
+@pytest.mark.parametrize("is_compiled", [False, True])
+def test_an_automatic_loss_scale_is_the_devices_own(is_compiled):
+    """A new learning rate after loading leaves it as it was loaded."""
+    options = poptorch.Options()
+    options.Training.setAutomaticLossScaling(True)
+    model = Model()
+    optimizer = poptorch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, loss_scaling=64.0)
+    executor = poptorch.trainingModel(model, options, optimizer)
+    executor.compile(torch.ones(4, 3))
+    state = optimizer.state_dict()
+    state["ipu_param"]["lossScaling_FLOAT"] = torch.tensor(1024.0)
+    if not is_compiled:
+        executor.destroy()
+    optimizer.load_state_dict(state)
+    optimizer.param_groups[0]["lr"] = 0.05
+    executor.setOptimizer(optimizer)
+    executor(torch.ones(4, 3))
+    assert optimizer.state_dict()["ipu_param"]["lossScaling_FLOAT"] in (512.0, 1024.0, 2048.0)  # one step of the rule at most
+
+
 def test_a_part_of_the_state_is_read_back_as_it_was_loaded_until_the_next_run():
     _, executor, optimizer = trained(lambda p: poptorch.optim.AdamW(p, lr=0.1))
     whole = optimizer.state_dict()

@@ -6,8 +6,9 @@ An argument that is None takes its default, and the device takes it for constant
 
 from __future__ import annotations
 
+import copy
 import logging
-from typing import Any, Dict, Iterable, List, Optional, Protocol, Tuple
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Protocol, Tuple
 
 import torch
 
@@ -16,7 +17,12 @@ from ipu_model.runtime.device.rules import OptimizerState, Rule, apply_update, c
 logger = logging.getLogger("poptorch::python")
 _ACCUMULATION_TYPES = (torch.float16, torch.float32)
 _NO_STATE: Dict[str, Any] = {"ipu_state": None, "ipu_param": None}
+HYPERPARAMETERS = (
+    "lr", "momentum", "dampening", "weight_decay", "nesterov", "velocity_scaling", "betas", "alpha", "eps", "centered", "max_weight_norm",
+)  # fmt: skip
 Betas = Tuple[float, float]
+State = Dict[str, Any]  # `ipu_state` and `ipu_param`
+Values = Tuple[float, List[Dict[str, Any]]]
 
 
 class StateSource(Protocol):
@@ -30,12 +36,25 @@ class StateSource(Protocol):
         """Use another state from the next run on, and the host's values as they are now."""
 
 
+class Waiting(NamedTuple):
+    """Device state that waits for a device, and what the optimizer said when it was loaded."""
+
+    state: State
+    values: Values
+
+
+def values_of(optimizer: Any) -> Values:
+    """What an optimizer says now: its loss scale, and the hyper-parameters of each group."""
+    groups = [{name: copy.copy(group[name]) for name in HYPERPARAMETERS if name in group} for group in optimizer.param_groups]
+    return getattr(optimizer, "loss_scaling", 1.0), groups
+
+
 class _DevicePart:
     """An optimizer's state beyond the host: with its source, or waiting for one."""
 
     def __init__(self) -> None:
         self.source: Optional[StateSource] = None
-        self.loaded: Optional[Dict[str, Any]] = None
+        self.waiting: Optional[Waiting] = None
 
 
 class VariableAttributes:
@@ -93,8 +112,8 @@ class Optimizer:
     def state_dict(self) -> Dict[str, Any]:
         """torch's state dict with the device's state under `ipu_state` and `ipu_param` (None before attachment)."""
         host = super().state_dict()  # type: ignore[misc]
-        source = self._device.source
-        return {**host, **(source.device_state() if source is not None else self._device.loaded or _NO_STATE)}
+        source, waiting = self._device.source, self._device.waiting
+        return {**host, **(source.device_state() if source is not None else waiting.state if waiting is not None else _NO_STATE)}
 
     def load_state_dict(self, state_dict: Dict[str, Any]) -> None:
         """Load the host's part now; the device's part is uploaded before the next run."""
@@ -104,7 +123,7 @@ class Optimizer:
         if self._device.source is not None:
             self._device.source.load(loaded)
         else:
-            self._device.loaded = loaded
+            self._device.waiting = None if loaded is None else Waiting(loaded, values_of(self))
 
     def __getstate__(self) -> Dict[str, Any]:
         state = {name: value for name, value in self.__dict__.items() if name != "_device" and "hook" not in name}
@@ -115,20 +134,30 @@ class Optimizer:
         self._device = self.__dict__.get("_device") or _DevicePart()  # torch's load_state_dict comes through here too
 
 
-def connect(optimizer: Any, source: StateSource) -> Optional[Dict[str, Any]]:
+def connect(optimizer: Any, source: StateSource) -> Optional[Waiting]:
     """From now on the optimizer's state is at the source; returns what was loaded before, for the source to use."""
     if not isinstance(optimizer, Optimizer):
         return None
-    loaded, optimizer._device.loaded = optimizer._device.loaded, None
+    waiting, optimizer._device.waiting = optimizer._device.waiting, None
     optimizer._device.source = source
-    return loaded
+    return waiting
 
 
-def disconnect(optimizer: Any, source: StateSource) -> None:
-    """Leave the source's state with the optimizer."""
+def disconnect(optimizer: Any, source: StateSource, values: Values) -> None:
+    """Leave the source's state with the optimizer; `values` were set last."""
     if isinstance(optimizer, Optimizer) and optimizer._device.source is source:
-        optimizer._device.loaded = source.device_state()
+        optimizer._device.waiting = Waiting(source.device_state(), values)
         optimizer._device.source = None
+
+
+def waiting_at(optimizer: Any) -> Optional[Waiting]:
+    """What was loaded into an optimizer whose state is nowhere yet."""
+    return optimizer._device.waiting if isinstance(optimizer, Optimizer) else None
+
+
+def keep_waiting(optimizer: Optimizer, waiting: Waiting) -> None:
+    """Let other state wait."""
+    optimizer._device.waiting = waiting
 
 
 def _present(**values: Any) -> Dict[str, Any]:

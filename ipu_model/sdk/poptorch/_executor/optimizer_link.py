@@ -17,6 +17,7 @@ from ipu_model.runtime.gradients.loss_scaling import LossScaler
 from ipu_model.runtime.gradients.reduction import Reduction
 
 from .. import optim
+from ..optim import HYPERPARAMETERS, State, values_of
 from ..options import Options
 from .host_module import HostModule
 from .optimizer_rule import build_rule, device_values, group_from_values, is_constant, optimizer_kind, warn_of_python_code
@@ -24,20 +25,7 @@ from .run_settings import keep_running_means
 
 logger = logging.getLogger("poptorch::python")
 _SEPARATOR = "___"
-_HYPER = (
-    "lr",
-    "momentum",
-    "dampening",
-    "weight_decay",
-    "nesterov",
-    "velocity_scaling",
-    "betas",
-    "alpha",
-    "eps",
-    "centered",
-    "max_weight_norm",
-)
-State = Dict[str, Any]
+_LOSS_SCALE = "lossScaling_FLOAT"
 
 
 def adapt_options(options: Options, optimizer: Any) -> None:
@@ -68,7 +56,7 @@ class OptimizerLink:
         self._trainable: Sequence[str] = ()
         self._indices: List[int] = []  # of the trainable parameters among all
         self._pending: Optional[State] = None  # device state that is uploaded before the next run
-        self._values = _values(optimizer)  # as they were set last
+        self._values = values_of(optimizer)  # as they were set last
         self._compiled: Optional[List[Dict[str, Any]]] = None  # the groups' values that constant ones must keep
         self._overrides: Dict[str, Dict[str, float]] = {}  # loaded values in use, by parameter, over what the optimizer says
         self._expected = _attributes(optimizer)
@@ -120,11 +108,13 @@ class OptimizerLink:
         self._trainable, self._indices = trainable, [names.index(name) for name in trainable]
         self.scaler = self._fixed_scaler(self.optimizer)
         self._rule = self._with_overrides(self._fresh_rule())
-        loaded = optim.connect(self.optimizer, self)
-        if loaded is not None:
-            self._values = _values(self.optimizer)  # what loading has set: a later setOptimizer that says otherwise wins
-        self._pending = loaded or self._pending
+        self._take_waiting()
         self._complete()
+
+    def _take_waiting(self) -> None:
+        waiting = optim.connect(self.optimizer, self)
+        if waiting is not None:
+            self._pending, self._values = waiting
 
     def detach(self) -> None:
         """Read the state back before the device is let go."""
@@ -134,7 +124,7 @@ class OptimizerLink:
     def release(self) -> None:
         """Leave the state with the optimizer; the next attachment is of a model compiled anew."""
         self._compiled = None
-        optim.disconnect(self.optimizer, self)
+        optim.disconnect(self.optimizer, self, self._values)
 
     def before_run(self) -> None:
         """Upload what was loaded; what it leaves out keeps the device's value."""
@@ -147,8 +137,8 @@ class OptimizerLink:
             if name in stored and key in stored[name]:  # lossScaleUpdateFactor follows from the next gradients
                 stored[name][key].copy_(value)
         parameters = dict(pending["ipu_param"] or {})
-        if "lossScaling_FLOAT" in parameters:
-            scale = float(parameters.pop("lossScaling_FLOAT"))
+        if _LOSS_SCALE in parameters:
+            scale = float(parameters.pop(_LOSS_SCALE))
             if scale != float(self.scaler.scale):
                 self.scaler = LossScaler(scale, self.scaler.is_automatic, self._memory.device)
         for entry, value in parameters.items():
@@ -187,17 +177,24 @@ class OptimizerLink:
         if is_compiled:
             self._check_replacement(optimizer)
         if optimizer is not self.optimizer:
-            optim.disconnect(self.optimizer, self)
-        self.optimizer = optimizer
-        values = _values(optimizer)
-        is_changed, self._values = values != self._values, values
-        if is_changed:
+            optim.disconnect(self.optimizer, self, self._values)
+        waiting = optim.waiting_at(optimizer) if optimizer is self.optimizer else None
+        values, last = values_of(optimizer), self._values if waiting is None else waiting.values
+        self.optimizer, self._values = optimizer, values
+        if values != last:
             self._overrides = {}
             if self._pending is not None:
-                self._pending = {**self._pending, "ipu_param": {}}
+                self._pending = self._without_values(self._pending)
+            if waiting is not None:
+                optim.keep_waiting(optimizer, optim.Waiting(self._without_values(waiting.state), values))
         if self._rule is not None:
-            self._pending = optim.connect(optimizer, self) or self._pending
-            self._refresh(is_changed)
+            self._take_waiting()
+            self._refresh(values != last)
+
+    def _without_values(self, state: State) -> State:
+        """Loaded state over which the optimizer's own values win: an automatic loss scale is none of them."""
+        kept = {_LOSS_SCALE} if self._settings.is_automatic_loss_scaling else set()
+        return {**state, "ipu_param": {name: value for name, value in (state["ipu_param"] or {}).items() if name in kept}}
 
     def use_settings(self, settings: RunSettings) -> None:
         """Other settings, which follow from another optimizer before the model is compiled."""
@@ -221,7 +218,7 @@ class OptimizerLink:
         self._warn_of_unexpected_attributes(optimizer)
         for index, (before, now) in enumerate(zip(groups, optimizer.param_groups)):
             for name, value in before.items():
-                if name in _HYPER and now.get(name, value) != value and is_constant(self.optimizer, name, value):
+                if name in HYPERPARAMETERS and now.get(name, value) != value and is_constant(self.optimizer, name, value):
                     raise Error(
                         f"Optimizer attribute {name} of group {index} is constant: the model was compiled with {value!r}, got "
                         f"{now[name]!r}. Mark it with variable_attrs.markAsVariable({name!r}) before compiling, or destroy() the model."
@@ -253,7 +250,7 @@ class OptimizerLink:
         scale = self.scaler.scale.cpu().clone()
         if self.scaler.is_automatic:
             state["lossScaleUpdateFactor"] = self.scaler.last_factor.cpu().clone()
-        return {"ipu_state": state, "ipu_param": {"lossScaling_FLOAT": scale, **self._device_parameters(float(scale))}}
+        return {"ipu_state": state, "ipu_param": {_LOSS_SCALE: scale, **self._device_parameters(float(scale))}}
 
     def _device_parameters(self, scale: float) -> Dict[str, torch.Tensor]:
         found: Dict[str, torch.Tensor] = {}
@@ -266,17 +263,11 @@ class OptimizerLink:
 
     def load(self, device_state: Optional[State]) -> None:
         """Use another state from the next run on, over the host's values as they are now."""
-        self._values = _values(self.optimizer)
+        self._values = values_of(self.optimizer)
         self._overrides = {}
         self._pending = device_state
         if self._rule is not None:
             self._refresh(is_changed=True)
-
-
-def _values(optimizer: Any) -> Any:
-    """What an optimizer says now: its loss scale, and the values of each group."""
-    groups = [{name: copy.copy(group[name]) for name in _HYPER if name in group} for group in optimizer.param_groups]
-    return getattr(optimizer, "loss_scaling", 1.0), groups
 
 
 def _attributes(optimizer: Any) -> Dict[str, Set[str]]:
