@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -16,8 +17,12 @@ GROUP_SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}  # what terminals
 def leave_group(_number: int) -> None:
     """In a new worker: be in a process group of its own, so that Ctrl-C and a scheduler's signal reach the program alone.
 
-    The program then ends its workers; torch's end by themselves when their parent is gone.
+    The program then ends its workers. torch's workers end by themselves when their parent changes, so one whose parent has gone before
+    it begins, which torch would never notice, ends here.
     """
+    parent = multiprocessing.parent_process()
+    if parent is not None and os.getppid() != parent.pid:
+        os._exit(1)
     os.setpgid(0, 0)
     while signal.sigtimedwait(GROUP_SIGNALS, 0):  # what came before
         pass

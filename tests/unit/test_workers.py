@@ -103,12 +103,39 @@ def test_a_bug_in_a_worker_keeps_its_traceback():
 def test_workers_end_with_a_program_that_is_killed():
     code, output, _ = run("print(worker, flush=True)\nos.kill(os.getpid(), signal.SIGKILL)")
     assert code == -signal.SIGKILL
+    wait_for_the_end_of(int(output))
+
+
+def test_a_worker_that_begins_after_its_program_was_killed_ends_too():
+    """torch compares a worker's parent with that at its beginning, which is not the program any more."""
+    code, output, _ = run(
+        """
+        import datasets.loader
+        first = datasets.loader.leave_group
+        def late(number):
+            print(os.getpid(), flush=True)
+            time.sleep(1)
+            first(number)
+        datasets.loader.leave_group = late
+        loader, _ = build_training_loader(Slow(["a", "b"], 4), poptorch.Options(), 4, seed=0, num_workers=1)
+        batches = iter(loader)
+        import threading
+        threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGKILL)).start()
+        next(batches)
+        """
+    )
+    assert code == -signal.SIGKILL
+    wait_for_the_end_of(int(output.split()[-1]))
+
+
+def wait_for_the_end_of(process):
     for _ in range(300):  # torch's workers look for their parent every 5 s
         try:
-            os.kill(int(output), 0)
+            os.kill(process, 0)
         except ProcessLookupError:
             return
-        if Path(f"/proc/{int(output)}/stat").read_text().split(")")[-1].split()[0] == "Z":
+        if Path(f"/proc/{process}/stat").read_text().split(")")[-1].split()[0] == "Z":
             return
         signal.sigtimedwait([], 0.1)
+    os.kill(process, signal.SIGKILL)
     pytest.fail("a worker outlives its program")
